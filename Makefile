@@ -1,0 +1,54 @@
+# The same commands for people and for CI. Each makes what it needs in .venv; uv is used where it is there.
+.PHONY: demo test check fix bench-quality clean help
+
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(shell command -v uv 2>/dev/null)
+
+demo: .venv/.core ## index the bundled guide and ask it three questions
+	@$(BIN)/crossrag demo
+
+test: .venv/.dev ## run all tests
+	$(BIN)/python -m pytest
+
+check: .venv/.dev ## format, lint, types, imports
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: .venv/.dev ## format and mend what can be mended
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench-quality: .venv/.dev ## nDCG@10 per stage on labelled data (DATA=folder)
+	$(BIN)/python bench/quality.py $(if $(DATA),--data $(DATA))
+
+clean: ## remove what the commands made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+.venv/pyvenv.cfg:
+ifdef UV
+	uv venv --quiet --python $(PYTHON) .venv
+else
+	$(PYTHON) -m venv .venv
+endif
+
+.venv/.core: .venv/pyvenv.cfg pyproject.toml
+ifdef UV
+	uv pip install --quiet --python $(BIN)/python -e .
+else
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+endif
+	@touch $@
+
+.venv/.dev: .venv/.core
+ifdef UV
+	uv pip install --quiet --python $(BIN)/python -e . --group dev
+else
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python scripts/dev_requirements.py)
+endif
+	@touch $@

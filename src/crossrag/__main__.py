@@ -1,0 +1,5 @@
+"""`python -m crossrag` is the command `crossrag`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,232 @@
+"""Commands of `crossrag`. Each one parses, calls and prints; what it calls is the library's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from crossrag.errors import CrossragError, UsageError
+
+from . import doctor as checks
+from . import show
+
+if TYPE_CHECKING:
+    from crossrag.config import Loaded
+    from crossrag.pipeline import Rag
+
+app = typer.Typer(
+    name="crossrag",
+    help="Answers from your own documents: wide search, a cross-encoder that reads, checked citations.",
+    epilog="Exit codes: 0 ok, 1 unexpected, 2 usage, 3 index, 4 model, 5 language model, "
+    "6 some files failed, 7 settings, 130 interrupted.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+IndexOption = Annotated[
+    Path | None, typer.Option("--index", "-i", help="Folder of the index.", envvar="CROSSRAG_INDEX__PATH")
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Settings file in place of crossrag.toml.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+TopKOption = Annotated[int | None, typer.Option("--top-k", "-k", min=1, help="How many passages.")]
+WhereOption = Annotated[
+    list[str] | None, typer.Option("--where", metavar="KEY=VALUE", help="Only chunks whose metadata says so.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="A setting for this call.")
+]
+
+
+@app.callback()
+def common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Options before the command."""
+    show.state.debug = debug
+    if version:
+        from crossrag import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command(epilog="Example: crossrag ingest docs/ && crossrag ask 'How do I restore a backup?'")
+def ingest(
+    paths: Annotated[list[Path], typer.Argument(help="Files and folders.")],
+    index: IndexOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Throw the whole index away first.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the index equal to the files: new, changed and deleted ones."""
+    with _rag(index, config, settings) as rag, show.ingest_progress() as progress:
+        report = rag.ingest(*paths, rebuild=rebuild, progress=progress)
+    show.report(report, as_json=as_json)
+    if report.failed:
+        raise typer.Exit(6)
+
+
+@app.command(epilog="Example: crossrag search 'restore a backup' --explain")
+def search(
+    query: Annotated[str, typer.Argument(help="A question or a few words.")],
+    index: IndexOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    top_k: TopKOption = None,
+    where: WhereOption = None,
+    explain: Annotated[bool, typer.Option("--explain", help="What each stage said of each passage.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the most relevant passages."""
+    with _rag(index, config, settings) as rag:
+        ranking = rag.search(query, top_k=top_k, where=_where(where))
+    show.ranking(ranking, explain=explain, as_json=as_json)
+
+
+@app.command(epilog="Example: crossrag ask 'How do I restore a backup?' --show-context")
+def ask(
+    question: Annotated[str, typer.Argument(help="The question.")],
+    index: IndexOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    where: WhereOption = None,
+    show_context: Annotated[bool, typer.Option("--show-context", help="Print the passages used.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer a question from the documents, with citations, or say that they do not contain it."""
+    with _rag(index, config, settings) as rag:
+        if as_json:
+            show.answer_json(rag.ask(question, where=_where(where)))
+        else:
+            show.answer_stream(rag.stream(question, where=_where(where)), context=show_context)
+            if rag.settings.generator.model == "extractive":
+                show.hint_once(
+                    "Quoted from the documents. For answers in prose: --set generator.model=openai:MODEL"
+                )
+
+
+@app.command()
+def status(index: IndexOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """What is in the index."""
+    with _rag(index, config, None) as rag:
+        show.status(checks.status(rag), as_json=as_json)
+
+
+@app.command()
+def doctor(index: IndexOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check settings, models and index, and say how to mend what is wrong."""
+    findings = list(checks.examine(lambda: _loaded(index, config, None)))
+    show.findings(findings, as_json=as_json)
+    if worst := max((finding.exit_code for finding in findings), default=0):
+        raise typer.Exit(worst)
+
+
+@app.command()
+def demo(
+    index: Annotated[
+        Path | None, typer.Option("--index", help="Keep the index here; else it is temporary.")
+    ] = None,
+) -> None:
+    """Index the bundled user guide and ask it three questions, one of which it cannot answer."""
+    from .demo import run
+
+    run(index)
+
+
+@config_app.command("show")
+def config_show(
+    index: IndexOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Every setting, its value and where it came from; secrets are masked."""
+    show.settings(list(_loaded(index, config, settings).rows()), as_json=as_json)
+
+
+def main() -> None:
+    """Entry point: every error that crossrag raises on purpose becomes one message and its exit code."""
+    show.use_utf8()
+    try:
+        app(standalone_mode=False)
+    except CrossragError as error:
+        _fail(error, error.exit_code)
+    except KeyboardInterrupt:
+        show.talk("Interrupted. What was done is kept; the same command goes on from there.")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of a pipe went away: nothing is wrong, and nothing more can be said to it.
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:  # noqa: BLE001 - the last frame before the shell
+        if hasattr(error, "format_message"):
+            _fail_usage(error)
+        _fail(error, 1)
+
+
+def _fail(error: Exception, code: int) -> None:
+    if show.state.debug:
+        import traceback
+
+        traceback.print_exception(error)
+    show.error(str(error) or type(error).__name__, unexpected=code == 1)
+    sys.exit(code)
+
+
+def _fail_usage(error: Any) -> None:
+    """Click's and typer's own errors: unknown command or option, missing argument."""
+    text = str(error.format_message())
+    context = getattr(error, "ctx", None)
+    where = f" See `{context.command_path} --help`." if context else ""
+    show.error(text.rstrip(".") + "." + where)
+    sys.exit(int(getattr(error, "exit_code", 2)))
+
+
+@contextmanager
+def _rag(index: Path | None, config: Path | None, settings: list[str] | None) -> Iterator[Rag]:
+    from crossrag.pipeline import Rag
+
+    with Rag.from_loaded(_loaded(index, config, settings)) as rag:
+        yield rag
+
+
+def _loaded(index: Path | None, config: Path | None, settings: list[str] | None) -> Loaded:
+    from crossrag.config import load_settings
+
+    arguments: dict[str, dict[str, Any]] = {}
+    for pair in settings or []:
+        name, equals, value = pair.partition("=")
+        section, dot, key = name.partition(".")
+        if not (equals and dot):
+            raise UsageError(
+                f"--set {pair!r} is not SECTION.KEY=VALUE", hint="Example: --set reranking.top_k=3"
+            )
+        arguments.setdefault(section, {})[key] = value
+    if index is not None:
+        arguments.setdefault("index", {})["path"] = index
+    return load_settings(arguments, config_file=config)
+
+
+def _where(pairs: list[str] | None) -> dict[str, list[str]]:
+    """Repeated keys are alternatives."""
+    where: dict[str, list[str]] = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(
+                f"--where {pair!r} is not KEY=VALUE", hint="Example: --where source=guide/backup.md"
+            )
+        where.setdefault(key, []).append(value)
+    return where

@@ -1,0 +1,95 @@
+"""What `crossrag doctor` and `crossrag status` look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from crossrag.errors import CrossragError, IndexMissingError
+
+if TYPE_CHECKING:
+    from crossrag.config import Loaded
+    from crossrag.pipeline import Rag
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was checked. `exit_code` is 0 where all is well."""
+
+    subject: str
+    text: str
+    exit_code: int = 0
+
+
+def status(rag: Rag) -> dict[str, Any]:
+    """Documents and chunks of an index, and whether manifest and store agree.
+
+    Raises:
+        IndexMissingError: There is none.
+    """
+    path = rag.settings.index.path
+    if not (path / "fingerprint.json").is_file():
+        raise IndexMissingError(f"There is no index at {path}", hint="Make one with `crossrag ingest PATH`")
+    documents = rag.documents()
+    return {
+        "index": str(path),
+        "documents": len(documents),
+        "chunks": sum(document.chunks for document in documents),
+        "chunks_in_store": rag.store.count(),
+        "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        "sources": [{"source": document.source, "chunks": document.chunks} for document in documents],
+    }
+
+
+def examine(load: Callable[[], Loaded]) -> Iterator[Finding]:
+    """Settings, models, generator and index, in that order; each check stands for itself."""
+    from crossrag.pipeline import Rag
+
+    try:
+        loaded = load()
+    except CrossragError as error:
+        yield Finding(subject="settings", text=str(error), exit_code=error.exit_code)
+        return
+    yield Finding(subject="settings", text=f"{len(loaded.origins)} set, the others at their defaults")
+    with Rag.from_loaded(loaded) as rag:
+        yield _check("embedder", lambda: _embeds(rag))
+        yield _check("reranker", lambda: _scores(rag))
+        yield _check("generator", lambda: f"{rag.generator.fingerprint}")
+        yield _check("index", lambda: _index(rag))
+    yield Finding(
+        subject="extras",
+        text="openai: " + ("installed" if find_spec("openai") else "pip install 'crossrag[openai]'"),
+    )
+
+
+def _check(subject: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(subject=subject, text=check())
+    except IndexMissingError as error:
+        return Finding(subject=subject, text=str(error))
+    except CrossragError as error:
+        return Finding(subject=subject, text=str(error), exit_code=error.exit_code)
+
+
+def _embeds(rag: Rag) -> str:
+    length = len(rag.embedder.embed_query("ready"))
+    return f"{rag.settings.embedder.model} gives {length} numbers, {rag.embedder.fingerprint}"
+
+
+def _scores(rag: Rag) -> str:
+    from crossrag.types import Scores
+
+    if rag.reranker is None:
+        return "off (reranking.model = none)"
+    (relevance,) = rag.reranker.score("ready?", ["Ready."], first_stage=[Scores(dense=0.5)]).relevance
+    return f"{rag.settings.reranking.model} answers ({relevance:.2f}), {rag.reranker.fingerprint}"
+
+
+def _index(rag: Rag) -> str:
+    found = status(rag)
+    text = f"{found['documents']} documents, {found['chunks']} chunks at {found['index']}"
+    if found["chunks"] != found["chunks_in_store"]:
+        text += f"; the store holds {found['chunks_in_store']}: run the last `crossrag ingest` again"
+    return text

@@ -1,0 +1,230 @@
+"""Settings: one inert tree from defaults < user file < project file < environment < arguments.
+
+Building it creates no model, client or path. Knows nothing of the stages that it configures.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from .errors import ConfigError, did_you_mean
+
+ENVIRONMENT_PREFIX = "CROSSRAG_"
+PROJECT_FILE = "crossrag.toml"
+
+
+class Section(BaseModel):
+    """Unknown keys are errors, values never change after construction."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class IndexSettings(Section):
+    """Where the index lives."""
+
+    path: Path = Field(Path(".crossrag"), description="folder of the index")
+    store: str = Field("edge", description="store backend")
+
+
+class EmbedderSettings(Section):
+    """Text to dense vectors."""
+
+    model: str = Field("onnx:bundled", description="backend:model")
+    threads: int = Field(0, ge=0, description="threads for the model; 0 = all cores")
+
+
+class SparseSettings(Section):
+    """Text to BM25 terms. `average_length` is in terms, stop words left out."""
+
+    model: str = Field("bm25", description="backend")
+    language: str = Field("english", description="stemmer and stop words")
+    average_length: float = Field(80.0, gt=0, description="typical terms per chunk, BM25's avgdl")
+
+
+class ChunkingSettings(Section):
+    """Documents to passages."""
+
+    size: int = Field(800, ge=1, description="longest passage, in units")
+    overlap: int = Field(150, ge=0, description="units shared by neighbours")
+    unit: Literal["characters", "tokens"] = Field("characters", description="what size counts")
+
+
+class RetrievalSettings(Section):
+    """Question to candidates."""
+
+    fetch_k: int = Field(100, ge=1, le=10_000, description="candidates from each leg")
+    rrf_k: int = Field(60, ge=1, description="constant of reciprocal rank fusion")
+
+
+class RerankingSettings(Section):
+    """Candidates to the few that matter."""
+
+    model: str = Field("onnx:bundled", description="backend:model, or `none` for first-stage order")
+    depth: int = Field(50, ge=1, le=1_000, description="candidates that the cross-encoder reads")
+    top_k: int = Field(6, ge=1, le=1_000, description="passages kept")
+    threshold: float = Field(0.5, ge=0.0, le=1.0, description="least relevance for an answer")
+    deadline: float | None = Field(None, gt=0, description="seconds for reranking; none = no limit")
+    threads: int = Field(0, ge=0, description="threads for the model; 0 = all cores")
+
+
+class ContextSettings(Section):
+    """Passages to the generator's context."""
+
+    token_budget: int = Field(2_000, ge=1, description="most tokens of context")
+
+
+class GeneratorSettings(Section):
+    """Context to answer."""
+
+    model: str = Field("extractive", description="`extractive`, or `openai:MODEL`")
+
+
+class OpenAISettings(Section):
+    """Any OpenAI-compatible endpoint."""
+
+    base_url: str | None = Field(None, description="endpoint; none = OpenAI's own")
+    api_key: SecretStr | None = Field(None, description="key; none = OPENAI_API_KEY")
+    temperature: float = Field(0.0, ge=0.0, le=2.0, description="randomness of the model")
+    timeout: float = Field(60.0, gt=0, description="seconds without a word before giving up")
+    max_retries: int = Field(2, ge=0, le=10, description="further tries before the first token")
+    max_tokens: int | None = Field(None, ge=1, description="longest answer; none = the model's own")
+
+
+class Settings(Section):
+    """Everything that can be set. Sections are named after the stages."""
+
+    index: IndexSettings = IndexSettings()
+    embedder: EmbedderSettings = EmbedderSettings()
+    sparse: SparseSettings = SparseSettings()
+    chunking: ChunkingSettings = ChunkingSettings()
+    retrieval: RetrievalSettings = RetrievalSettings()
+    reranking: RerankingSettings = RerankingSettings()
+    context: ContextSettings = ContextSettings()
+    generator: GeneratorSettings = GeneratorSettings()
+    openai: OpenAISettings = OpenAISettings()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One leaf of the tree, for people: secrets are masked."""
+
+    name: str
+    value: str
+    origin: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings and, for every leaf that is not a default, where it came from."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+    def rows(self) -> Iterator[Setting]:
+        """Every leaf in order of declaration."""
+        for section, field in Settings.model_fields.items():
+            values = getattr(self.settings, section)
+            assert isinstance(field.annotation, type)  # noqa: S101 - tells the type checker what Settings guarantees
+            for name, leaf in values.__class__.model_fields.items():
+                value = getattr(values, name)
+                key = f"{section}.{name}"
+                yield Setting(
+                    name=key,
+                    value="" if value is None else str(value),
+                    origin=self.origins.get(key, "default"),
+                    description=leaf.description or "",
+                )
+
+
+def load_settings(
+    arguments: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    config_file: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    directory: Path | None = None,
+) -> Loaded:
+    """Merge all layers, the later one winning leaf by leaf.
+
+    Args:
+        arguments: Section to key to value; what the caller said in so many words.
+        config_file: Read in place of `crossrag.toml` in `directory`; must exist.
+        environ: `CROSSRAG_SECTION__KEY` variables are read, such as `CROSSRAG_RERANKING__TOP_K`.
+        directory: Where `crossrag.toml` is looked for; the working directory if None.
+
+    Raises:
+        ConfigError: A key is unknown, a value is wrong, or a file is no TOML.
+    """
+    merged: dict[str, dict[str, Any]] = {}
+    origins: dict[str, str] = {}
+    for origin, layer in _layers(arguments or {}, config_file, environ, directory or Path.cwd()):
+        for section, values in layer.items():
+            _check_known(section, Settings.model_fields, origin, "section")
+            if not isinstance(values, Mapping):
+                raise ConfigError(
+                    f"{section} is a section, not a value ({origin})", hint=f"Write [{section}]"
+                )
+            keys = getattr(Settings(), section).__class__.model_fields
+            for key, value in values.items():
+                _check_known(key, keys, origin, f"key of [{section}]")
+                merged.setdefault(section, {})[key] = value
+                origins[f"{section}.{key}"] = origin
+    try:
+        return Loaded(Settings.model_validate(merged), origins)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"{name}: {first['msg']} ({origins.get(name, 'default')})", hint="See `crossrag config show`"
+        ) from None
+
+
+def user_file() -> Path:
+    """The settings file that holds for every project of this user."""
+    from platformdirs import user_config_path
+
+    return user_config_path("crossrag") / "config.toml"
+
+
+def _layers(
+    arguments: Mapping[str, Any], config_file: Path | None, environ: Mapping[str, str], directory: Path
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if (file := user_file()).is_file():
+        yield str(file), _read_toml(file)
+    if config_file is not None and not config_file.is_file():
+        raise ConfigError(
+            f"There is no settings file {config_file}", hint="Check the path given with --config"
+        )
+    file = config_file or directory / PROJECT_FILE
+    if file.is_file():
+        yield file.name, _read_toml(file)
+    for variable, text in sorted(environ.items()):
+        if variable.startswith(ENVIRONMENT_PREFIX):
+            section, _, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
+            if not key:
+                raise ConfigError(
+                    f"{variable} names no setting", hint="Write CROSSRAG_SECTION__KEY, with two underscores"
+                )
+            yield variable, {section: {key: text}}
+    yield "argument", arguments
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}", hint="Mend the line named") from None
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}", hint="Check its permissions") from None
+
+
+def _check_known(name: str, known: Mapping[str, Any], origin: str, kind: str) -> None:
+    if name not in known:
+        raise ConfigError(f"{name!r} is no {kind} ({origin})", hint=did_you_mean(name, known))

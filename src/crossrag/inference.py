@@ -1,0 +1,173 @@
+"""A folder with `model.onnx` and `tokenizer.json` -> arrays, on onnxruntime and tokenizers.
+
+Verifies the folder, cuts texts to length and groups them in batches. Does not know what the numbers mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import ModelError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from tokenizers import Encoding, Tokenizer
+
+_LFS_POINTER = b"version https://git-lfs"
+
+
+class OnnxModel:
+    """An ONNX encoder with its tokenizer. Files are checked at once, the session is made at first use.
+
+    Args:
+        directory: Folder with `model.onnx`, `tokenizer.json` and, if there are any, `config.json` and
+            `SHA256SUMS`.
+        threads: Threads for one run; 0 = one per core.
+
+    Raises:
+        ModelError: A file is missing, cut, a Git LFS pointer, or not what `SHA256SUMS` says.
+    """
+
+    def __init__(self, directory: Path, *, threads: int = 0) -> None:
+        self.directory = directory
+        self._threads = threads
+        for name in ("model.onnx", "tokenizer.json"):
+            _check_file(directory / name)
+        self.config: Mapping[str, Any] = _read_config(directory / "config.json")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """First 16 hex digits of the SHA-256 over model, tokenizer and config.
+
+        Raises:
+            ModelError: A file is not what `SHA256SUMS` says.
+        """
+        digests = {
+            name: hashlib.sha256((self.directory / name).read_bytes()).hexdigest()
+            for name in ("model.onnx", "tokenizer.json", "config.json")
+            if (self.directory / name).is_file()
+        }
+        sums = self.directory / "SHA256SUMS"
+        for line in sums.read_text(encoding="ascii").splitlines() if sums.is_file() else ():
+            expected, _, name = line.partition("  ")
+            if name in digests and digests[name] != expected:
+                raise ModelError(
+                    f"{self.directory / name} is damaged: its SHA-256 is not the one in SHA256SUMS",
+                    hint="Copy the model again, or reinstall crossrag if it is the bundled one",
+                )
+        return hashlib.sha256("".join(digests.values()).encode()).hexdigest()[:16]
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Without truncation and padding, whatever the file says: both are done here."""
+        from tokenizers import Tokenizer
+
+        try:
+            tokenizer = Tokenizer.from_file(str(self.directory / "tokenizer.json"))
+        except Exception as error:  # noqa: BLE001
+            # tokenizers raises bare Exception for anything that it cannot parse.
+            raise ModelError(
+                f"{self.directory / 'tokenizer.json'} is no tokenizer: {error}", hint="Copy the file again"
+            ) from None
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
+
+    def run(self, encodings: Sequence[Encoding]) -> NDArray[np.float32]:
+        """First output of the graph for one padded batch: float32[n, …]."""
+        import numpy as np
+
+        width = max(len(encoding.ids) for encoding in encodings)
+        feeds = {name: np.zeros((len(encodings), width), np.int64) for name in self._input_names}
+        for row, encoding in enumerate(encodings):
+            values = {
+                "input_ids": encoding.ids,
+                "attention_mask": encoding.attention_mask,
+                "token_type_ids": encoding.type_ids,
+            }
+            for name, feed in feeds.items():
+                feed[row, : len(encoding.ids)] = values[name]
+        output: NDArray[np.float32] = self._session.run(self._output_names[:1], feeds)[0]
+        return output
+
+    def batches(self, encodings: Sequence[Encoding]) -> Iterator[list[int]]:
+        """Positions grouped by like length: at most `batch_size` of them and `batch_tokens` padded tokens.
+
+        A model that is quantised dynamically takes the scale of its activations from the whole batch, so the
+        score of a pair would depend on its company: such a model says `"batch_size": 1` in its config.
+        """
+        size = int(self.config.get("batch_size", 32))
+        tokens = int(self.config.get("batch_tokens", 4096))
+        order = sorted(range(len(encodings)), key=lambda position: len(encodings[position].ids))
+        batch: list[int] = []
+        for position in order:
+            width = len(encodings[position].ids)
+            if batch and (len(batch) == size or (len(batch) + 1) * width > tokens):
+                yield batch
+                batch = []
+            batch.append(position)
+        if batch:
+            yield batch
+
+    @property
+    def _input_names(self) -> list[str]:
+        known = {"input_ids", "attention_mask", "token_type_ids"}
+        names = [node.name for node in self._session.get_inputs()]
+        if unknown := set(names) - known:
+            raise ModelError(
+                f"{self.directory / 'model.onnx'} wants inputs {sorted(unknown)}",
+                hint="Export it with input_ids, attention_mask and token_type_ids alone",
+            )
+        return names
+
+    @property
+    def _output_names(self) -> list[str]:
+        return [node.name for node in self._session.get_outputs()]
+
+    @cached_property
+    def _session(self) -> Any:
+        import onnxruntime
+
+        _ = self.fingerprint  # verifies the files before anything is made of them
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 3
+        try:
+            return onnxruntime.InferenceSession(
+                str(self.directory / "model.onnx"), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # noqa: BLE001
+            # onnxruntime has no common base for its exceptions.
+            raise ModelError(
+                f"{self.directory / 'model.onnx'} cannot be loaded: {str(error)[:200]}",
+                hint="The file may be cut: copy it again, or reinstall crossrag if it is the bundled one",
+            ) from None
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise ModelError(f"{path} is missing", hint="A model folder holds model.onnx and tokenizer.json")
+    with path.open("rb") as file:
+        head = file.read(64)
+    if not head:
+        raise ModelError(f"{path} is empty", hint="Copy the file again")
+    if head.startswith(_LFS_POINTER):
+        raise ModelError(f"{path} is a Git LFS pointer, not the file itself", hint="Run `git lfs pull` there")
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is not valid JSON: {error}", hint="Copy the file again") from None
+    if not isinstance(config, dict):
+        raise ModelError(f"{path} must hold a JSON object", hint="Copy the file again")
+    return config

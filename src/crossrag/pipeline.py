@@ -1,0 +1,369 @@
+"""Rag: ingest, search, ask, stream. The only place that joins stages and makes backends from settings."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from . import answering, chunking, context, indexing, loading, registry, reranking, retrieval
+from .config import Loaded, Settings, load_settings
+from .errors import LoadError, UsageError
+from .manifest import Entry, Manifest
+from .types import Answer, Done, Event, Failure, IngestReport, Ranking, Turn, Where
+
+if TYPE_CHECKING:
+    from .indexing import File, Progress
+    from .protocols import Embedder, Generator, Reranker, SparseEncoder, Store
+
+
+class Rag:
+    """One index and everything that works on it. Models and the store are opened at first use.
+
+    A Rag holds the index for its process until it is closed; use it as a context manager, or call `close`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @classmethod
+    def open(cls, path: str | Path | None = None, **sections: Mapping[str, Any]) -> Self:
+        """The index at `path`, which the first `ingest` makes.
+
+        Args:
+            path: Folder of the index; None for `index.path` of the settings.
+            sections: Settings that win over files and environment: `reranking={"top_k": 3}`.
+
+        Raises:
+            ConfigError: A setting is unknown or has a wrong value.
+        """
+        arguments: dict[str, Mapping[str, Any]] = dict(sections)
+        if path is not None:
+            arguments["index"] = {**arguments.get("index", {}), "path": Path(path)}
+        return cls.from_loaded(load_settings(arguments))
+
+    @classmethod
+    def from_loaded(cls, loaded: Loaded) -> Self:
+        """From settings that were merged already."""
+        return cls(loaded.settings)
+
+    # --- documents -> chunks -> index
+
+    def ingest(
+        self,
+        *paths: str | Path,
+        rebuild: bool = False,
+        progress: Callable[[Progress], None] = lambda _: None,
+    ) -> IngestReport:
+        """Make the index equal to the files under `paths`: new, changed and deleted ones.
+
+        Documents that came from elsewhere stay. Unchanged files cost a hash.
+
+        Args:
+            paths: Files and folders.
+            rebuild: Throw the whole index away first, what came from other paths too.
+            progress: Called before each file.
+
+        Raises:
+            UsageError: A path does not exist, or there is none.
+            StoreError: The index cannot be written.
+            FingerprintError: The index was built with other settings.
+        """
+        roots = [_existing(Path(path)) for path in paths]
+        if not roots:
+            raise UsageError("Nothing to ingest", hint="Name a file or a folder")
+        if rebuild:
+            self._drop()
+        files, unknown = _collect(roots)
+        if not files and not unknown and not self.manifest.entries():
+            raise UsageError(
+                f"There are no files in {', '.join(map(str, roots))}", hint="Name another folder"
+            )
+        indexer = indexing.Indexer(
+            store=self._writable_store(),
+            manifest=self.manifest,
+            embedder=self.embedder,
+            sparse_encoder=self.sparse_encoder,
+            load=_load,
+            split=self._split,
+            entry=Entry,
+        )
+        wanted = {file.document_id for file in files}
+        gone = [known for known in self.manifest.entries() if known not in wanted and _below(known, roots)]
+        return indexer.run(files, gone=gone, skipped=unknown, progress=progress)
+
+    def documents(self) -> list[Entry]:
+        """What is indexed, in order of source."""
+        return list(self.manifest.entries().values())
+
+    # --- query -> candidates -> reranked
+
+    def search(
+        self,
+        query: str,
+        *,
+        top_k: int | None = None,
+        where: Where | None = None,
+        deadline: float | None = None,
+    ) -> Ranking:
+        """The best passages, most relevant first, those below the threshold too.
+
+        Args:
+            query: A question or a few words.
+            top_k: How many; None for `reranking.top_k`.
+            where: Keep only chunks whose metadata equals this.
+            deadline: Seconds for reranking; None for `reranking.deadline`.
+
+        Raises:
+            UsageError: The query is empty or a filter key is malformed.
+            IndexMissingError: Nothing was ingested yet.
+        """
+        ranking = self._rank(query, top_k=top_k, where=where, deadline=deadline)
+        return _first(ranking, top_k or self.settings.reranking.top_k)
+
+    # --- context -> answer
+
+    def ask(self, question: str, *, history: Sequence[Turn] = (), where: Where | None = None) -> Answer:
+        """The answer, whole. `status` is `no_answer` where the documents hold none.
+
+        Raises:
+            GeneratorError: The language model failed.
+        """
+        for event in self.stream(question, history=history, where=where):
+            if isinstance(event, Done):
+                return event.answer
+        raise AssertionError("a stream ended without Done")
+
+    def stream(
+        self, question: str, *, history: Sequence[Turn] = (), where: Where | None = None
+    ) -> Iterator[Event]:
+        """Retrieved, then Delta and Cited as they come, then exactly one Done.
+
+        Raises:
+            GeneratorError: The language model failed; events given before remain valid.
+        """
+        settings = self.settings
+        ranking = self._rank(question, where=where)
+        kept = reranking.relevant(
+            ranking.candidates, threshold=settings.reranking.threshold, top_k=settings.reranking.top_k
+        )
+        assembled = context.assemble(kept, token_budget=settings.context.token_budget)
+        yield from answering.stream_answer(
+            question,
+            assembled,
+            generator=self.generator,
+            ranking=_first(ranking, settings.reranking.top_k),
+            history=history,
+        )
+
+    # --- life
+
+    def close(self) -> None:
+        """Let go of the index; closing twice is fine."""
+        for name in ("store", "manifest"):
+            if (resource := self.__dict__.pop(name, None)) is not None:
+                resource.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- backends, each made once and at first use
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """From `embedder.model`."""
+        return registry.load(
+            "embedders", self.settings.embedder.model, threads=self.settings.embedder.threads
+        )
+
+    @cached_property
+    def sparse_encoder(self) -> SparseEncoder:
+        """From `sparse.model`."""
+        sparse = self.settings.sparse
+        return registry.load(
+            "sparse_encoders", sparse.model, language=sparse.language, average_length=sparse.average_length
+        )
+
+    @cached_property
+    def reranker(self) -> Reranker | None:
+        """From `reranking.model`; None where that is `none`."""
+        settings = self.settings.reranking
+        if settings.model == "none":
+            return None
+        return registry.load("rerankers", settings.model, threads=settings.threads)
+
+    @cached_property
+    def generator(self) -> Generator:
+        """From `generator.model`."""
+        name = self.settings.generator.model
+        if name.partition(":")[0] == "openai":
+            openai = self.settings.openai
+            return registry.load(
+                "generators",
+                name,
+                render=answering.messages,
+                api_key=openai.api_key.get_secret_value() if openai.api_key else None,
+                **openai.model_dump(exclude={"api_key"}),
+            )
+        if self.reranker is None:
+            raise UsageError(
+                "The extractive answer needs a reranker",
+                hint="Set reranking.model, or generator.model to openai:MODEL",
+            )
+        return registry.load("generators", name, reranker=self.reranker, embedder=self.embedder)
+
+    @cached_property
+    def store(self) -> Store:
+        """The index, which must exist."""
+        return self._opened_store(create=False)
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What is indexed."""
+        return Manifest(self.settings.index.path / "manifest.sqlite")
+
+    def _writable_store(self) -> Store:
+        if "store" not in self.__dict__:
+            self.__dict__["store"] = self._opened_store(create=True)
+        return self.store
+
+    def _opened_store(self, *, create: bool) -> Store:
+        settings = self.settings
+        cut = settings.chunking
+        return registry.load(
+            "stores",
+            settings.index.store,
+            path=settings.index.path,
+            dimension=self.embedder.dimension,
+            fingerprint={
+                "format": "1",
+                "embedder": self.embedder.fingerprint,
+                "sparse": self.sparse_encoder.fingerprint,
+                "chunking": chunking.fingerprint(cut.size, cut.overlap, cut.unit),
+            },
+            create=create,
+        )
+
+    def _drop(self) -> None:
+        """Only what an index consists of is removed, whatever else may lie in the folder."""
+        if (self.settings.index.path / "fingerprint.json").is_file():
+            self._check_not_held()
+        self.close()
+        path = self.settings.index.path
+        for name in ("fingerprint.json", "manifest.sqlite", "manifest.sqlite-wal", "manifest.sqlite-shm"):
+            (path / name).unlink(missing_ok=True)
+        shutil.rmtree(path / "shard", ignore_errors=True)
+
+    def _check_not_held(self) -> None:
+        from .errors import FingerprintError
+
+        try:
+            self._writable_store()
+        except FingerprintError:
+            return
+
+    def _split(self, document: Any) -> Sequence[Any]:
+        cut = self.settings.chunking
+        tokenizer = registry.BUNDLED_MODELS / "progressive-reranker" / "tokenizer.json"
+        return chunking.split(
+            document, size=cut.size, overlap=cut.overlap, unit=cut.unit, tokenizer_file=tokenizer
+        )
+
+    def _rank(
+        self, query: str, *, top_k: int | None = None, where: Where | None, deadline: float | None = None
+    ) -> Ranking:
+        settings = self.settings
+        if not query.strip():
+            raise UsageError("The question is empty", hint="Write a question, or a few words to look for")
+        query = loading.clean_text(query).strip()
+        store = self.store
+        clock = _Clock()
+        candidates: Sequence[Any] = retrieval.retrieve(
+            query,
+            embedder=self.embedder,
+            sparse_encoder=self.sparse_encoder,
+            store=store,
+            fetch_k=settings.retrieval.fetch_k,
+            rrf_k=settings.retrieval.rrf_k,
+            where=where,
+        )
+        clock.lap("retrieve")
+        if self.reranker is None:
+            return Ranking(query=query, candidates=tuple(candidates), timings=clock.laps)
+        seconds = deadline or settings.reranking.deadline
+        reranked = reranking.rerank(
+            query,
+            candidates,
+            reranker=self.reranker,
+            depth=max(settings.reranking.depth, top_k or 0),
+            top_k=top_k or settings.reranking.top_k,
+            deadline=None if seconds is None else time.monotonic() + seconds,
+        )
+        clock.lap("rerank")
+        return Ranking(
+            query=query,
+            candidates=reranked.candidates,
+            degraded=reranked.degraded,
+            notices=reranked.notices,
+            timings=clock.laps,
+        )
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.laps[stage], self._last = now - self._last, now
+
+
+def _first(ranking: Ranking, count: int) -> Ranking:
+    from dataclasses import replace
+
+    return replace(ranking, candidates=ranking.candidates[:count])
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise UsageError(f"{path} does not exist", hint="Check the path")
+    return path.resolve()
+
+
+def _collect(roots: Sequence[Path]) -> tuple[list[File], list[Failure]]:
+    """Files of all roots, each once, in order; and those that no parser is for."""
+    files: dict[str, File] = {}
+    unknown: dict[str, Failure] = {}
+    for root in roots:
+        found = loading.find_files(root)
+        for path in found.known:
+            source = f"{root.name}/{path.relative_to(root).as_posix()}" if path != root else path.name
+            files.setdefault(
+                path.as_posix(), indexing.File(path=path, document_id=path.as_posix(), source=source)
+            )
+        for path in found.unknown:
+            unknown.setdefault(
+                path.as_posix(),
+                Failure(source=path.name, reason=f"no parser for {path.suffix or 'its type'}"),
+            )
+    return list(files.values()), list(unknown.values())
+
+
+def _below(document_id: str, roots: Sequence[Path]) -> bool:
+    return any(root == Path(document_id) or root in Path(document_id).parents for root in roots)
+
+
+def _load(data: bytes, file: File) -> Any:
+    try:
+        return loading.load_bytes(
+            data, suffix=file.path.suffix, document_id=file.document_id, source=file.source
+        )
+    except LoadError as error:
+        raise LoadError(error.message.removeprefix(f"{file.source}: "), hint=error.hint) from None

@@ -1,0 +1,145 @@
+"""The seams of crossrag on one page. A backend is any object of one of these shapes; nothing is inherited.
+
+Arrays are numpy; texts are plain strings; every method is synchronous and takes batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from .types import Chunk, Context, Rankings, Relevance, Scores, SparseVector, Turn, Where
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Text to one dense vector of unit length. Queries and documents are different verbs."""
+
+    @property
+    def dimension(self) -> int:
+        """Length d of every vector."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the same text would get another vector."""
+        ...
+
+    def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """N texts to float32[n, d], rows in the order of the texts."""
+        ...
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """One question to float32[d]."""
+        ...
+
+
+@runtime_checkable
+class SparseEncoder(Protocol):
+    """Text to weighted terms, for BM25 and its like. The store supplies the inverse document frequency."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the same text would get other terms or weights."""
+        ...
+
+    def encode_documents(self, texts: Sequence[str]) -> list[SparseVector]:
+        """One vector per text; empty where a text has no terms."""
+        ...
+
+    def encode_query(self, text: str) -> SparseVector:
+        """The question's terms."""
+        ...
+
+
+@runtime_checkable
+class Reranker(Protocol):
+    """Reads question and passage together and says how relevant the passage is."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the same pair would get another score."""
+        ...
+
+    def score(
+        self,
+        query: str,
+        texts: Sequence[str],
+        *,
+        first_stage: Sequence[Scores] | None = None,
+        top_k: int | None = None,
+        deadline: float | None = None,
+    ) -> Relevance:
+        """One relevance in [0, 1] per text, in the order of the texts.
+
+        Args:
+            query: The question. It keeps its tokens; passages are cut to fit, and that is reported.
+            texts: Passages or sentences; may be empty.
+            first_stage: Dense cosine and BM25 per text, for rerankers that are residuals over them.
+            top_k: How many of the best matter; a reranker may spend less on the others.
+            deadline: `time.monotonic()` value after which no further batch is started.
+        """
+        ...
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Holds chunks with their vectors and finds them again. Belongs to one process while it is open."""
+
+    def upsert(
+        self, chunks: Sequence[Chunk], dense: NDArray[np.float32], sparse: Sequence[SparseVector]
+    ) -> None:
+        """Write chunks with their vectors; a chunk of the same id is replaced."""
+        ...
+
+    def search(
+        self,
+        dense: NDArray[np.float32] | None,
+        sparse: SparseVector | None,
+        *,
+        limit: int,
+        where: Where | None = None,
+    ) -> Rankings:
+        """Both rankings, at most `limit` each, unfused; a leg without a vector is empty.
+
+        Every hit carries both scores, whichever leg found it; a leg without a vector scores 0.
+        """
+        ...
+
+    def neighbours(self, chunk: Chunk, radius: int) -> list[Chunk]:
+        """The chunks of the same document at most `radius` positions away, itself included, in order."""
+        ...
+
+    def delete_document(self, document_id: str, *, keep: Sequence[str] = ()) -> None:
+        """Remove a document's chunks, but for those whose ids are in `keep`."""
+        ...
+
+    def count(self, document_id: str | None = None) -> int:
+        """Number of chunks, of one document or in all."""
+        ...
+
+    def flush(self) -> None:
+        """Return when everything written so far survives a power cut."""
+        ...
+
+    def close(self) -> None:
+        """Flush and let go of the index. Closing twice is fine."""
+        ...
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Writes the answer from the context alone, citing sources as `[n]`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names backend and model, such as `openai:gpt-4o-mini`."""
+        ...
+
+    def stream(self, question: str, context: Context, history: Sequence[Turn] = ()) -> Iterator[str]:
+        """Pieces of text. Raises GeneratorError, never ends early in silence."""
+        ...

@@ -1,0 +1,128 @@
+"""`backend:model` names -> where the backend lives and which extra it needs. Loaded lazily, from strings.
+
+Third parties add backends through entry points named `crossrag.embedders`, `crossrag.rerankers`,
+`crossrag.sparse_encoders`, `crossrag.stores` and `crossrag.generators`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from .errors import ConfigError, MissingExtraError, did_you_mean
+
+if TYPE_CHECKING:
+    from .protocols import Embedder, Generator, Reranker, SparseEncoder, Store
+
+Kind = Literal["embedders", "sparse_encoders", "rerankers", "stores", "generators"]
+BUNDLED_MODELS = Path(__file__).parent / "models"
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """Where a backend lives. `model` names the argument that takes what follows the colon."""
+
+    target: str
+    """`module:attribute`."""
+    summary: str
+    model: str | None = None
+    bundled: str | None = None
+    """Folder under `crossrag/models` that `:bundled` stands for."""
+    needs: str | None = None
+    """Module that must be importable."""
+    extra: str | None = None
+
+
+BACKENDS: dict[Kind, dict[str, Backend]] = {
+    "embedders": {
+        "onnx": Backend(
+            "crossrag.embedders.onnx:OnnxEmbedder",
+            "any folder with model.onnx and tokenizer.json, or `bundled`",
+            model="directory",
+            bundled="minilm-l6-embedder",
+        ),
+    },
+    "sparse_encoders": {"bm25": Backend("crossrag.embedders.bm25:EdgeBm25", "BM25 by Qdrant Edge")},
+    "rerankers": {
+        "onnx": Backend(
+            "crossrag.rerankers.onnx:OnnxReranker",
+            "any folder with model.onnx and tokenizer.json, or `bundled`",
+            model="directory",
+            bundled="progressive-reranker",
+        ),
+    },
+    "stores": {"edge": Backend("crossrag.stores.edge:EdgeStore", "Qdrant's engine in process")},
+    "generators": {
+        "extractive": Backend(
+            "crossrag.generators.extractive:ExtractiveGenerator",
+            "the best sentences, verbatim; no model needed",
+        ),
+        "openai": Backend(
+            "crossrag.generators.openai:OpenAIGenerator",
+            "any OpenAI-compatible endpoint, such as openai:gpt-4o-mini",
+            model="model",
+            needs="openai",
+            extra="openai",
+        ),
+    },
+}
+
+
+@overload
+def load(kind: Literal["embedders"], name: str, **arguments: Any) -> Embedder: ...
+@overload
+def load(kind: Literal["sparse_encoders"], name: str, **arguments: Any) -> SparseEncoder: ...
+@overload
+def load(kind: Literal["rerankers"], name: str, **arguments: Any) -> Reranker: ...
+@overload
+def load(kind: Literal["stores"], name: str, **arguments: Any) -> Store: ...
+@overload
+def load(kind: Literal["generators"], name: str, **arguments: Any) -> Generator: ...
+def load(kind: Kind, name: str, **arguments: Any) -> Any:
+    """Make the backend that `name` stands for.
+
+    Args:
+        kind: Which seam.
+        name: `backend` or `backend:model`.
+        arguments: Handed to its constructor.
+
+    Raises:
+        ConfigError: There is no such backend; the message lists the choices.
+        MissingExtraError: Its library is not installed; the message says how to install it.
+    """
+    backend_name, _, model = name.partition(":")
+    backend = find(kind, backend_name)
+    if backend.needs and find_spec(backend.needs) is None:
+        raise MissingExtraError(
+            f"{name} needs the package {backend.needs}", hint=f"pip install 'crossrag[{backend.extra}]'"
+        )
+    if model:
+        if backend.model is None:
+            raise ConfigError(f"{backend_name} takes no model, got {name!r}", hint=f"Write {backend_name}")
+        arguments[backend.model] = _resolved(backend, model)
+    module, _, attribute = backend.target.partition(":")
+    return getattr(import_module(module), attribute)(**arguments)
+
+
+def find(kind: Kind, name: str) -> Backend:
+    """Look a backend up in the table, then among installed entry points."""
+    table = BACKENDS[kind]
+    if name in table:
+        return table[name]
+    plugins = {point.name: point for point in entry_points(group=f"crossrag.{kind}")}
+    if name in plugins:
+        return Backend(plugins[name].value, "installed plug-in", model="model")
+    raise ConfigError(
+        f"There is no {kind.removesuffix('s').replace('_', ' ')} {name!r}",
+        hint=did_you_mean(name, {*table, *plugins}),
+    )
+
+
+def _resolved(backend: Backend, model: str) -> Path | str:
+    if backend.bundled is None:
+        return model
+    return BUNDLED_MODELS / backend.bundled if model == "bundled" else Path(model).expanduser()

@@ -1,0 +1,107 @@
+"""Candidates -> the same candidates in the reranker's order, then the few that are relevant.
+
+Asks any Reranker; falls back to the first-stage order when it fails, and says so. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from .errors import CrossragError
+
+if TYPE_CHECKING:
+    from .protocols import Reranker
+    from .types import Candidate, Relevance
+
+
+@dataclass(frozen=True, slots=True)
+class Reranked:
+    """Candidates in their new order and what went wrong on the way."""
+
+    candidates: tuple[Candidate, ...]
+    degraded: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+
+
+def rerank(
+    query: str,
+    candidates: Sequence[Candidate],
+    *,
+    reranker: Reranker,
+    depth: int = 50,
+    top_k: int | None = None,
+    deadline: float | None = None,
+) -> Reranked:
+    """Let the reranker read the first `depth` candidates and order them by what it says.
+
+    A candidate without a finite score, whether not read or answered with NaN, keeps its first-stage order
+    behind all that have one.
+
+    Args:
+        query: The question.
+        candidates: In first-stage order.
+        reranker: Asked once.
+        depth: How many it reads.
+        top_k: How many of the best matter to the caller.
+        deadline: `time.monotonic()` value after which it starts no further batch.
+    """
+    read = list(candidates[:depth])
+    try:
+        said = reranker.score(
+            query,
+            [candidate.chunk.text for candidate in read],
+            first_stage=[candidate.scores for candidate in read],
+            top_k=top_k,
+            deadline=deadline,
+        )
+    except CrossragError as error:
+        return Reranked(
+            tuple(candidates), ("rerank",), (f"Passages are in first-stage order: {error.message}",)
+        )
+    scored = [_with_relevance(candidate, said, position) for position, candidate in enumerate(read)]
+    ordered = sorted(
+        (candidate for candidate in scored if candidate.scores.relevance is not None),
+        key=lambda candidate: (-(candidate.scores.logit or 0.0), candidate.scores.fused_rank or 0),
+    )
+    ranked = [
+        replace(candidate, scores=replace(candidate.scores, rerank_rank=rank))
+        for rank, candidate in enumerate(ordered, start=1)
+    ]
+    unscored = [candidate for candidate in scored if candidate.scores.relevance is None]
+    degraded = ("rerank",) if any(said.unread) else ()
+    return Reranked((*ranked, *unscored, *candidates[depth:]), degraded, tuple(_notices(said)))
+
+
+def relevant(candidates: Sequence[Candidate], *, threshold: float, top_k: int) -> tuple[Candidate, ...]:
+    """The first `top_k` candidates whose relevance reaches the threshold.
+
+    When no candidate was scored at all, the reranker was off or failed: then the first `top_k` as they stand.
+    """
+    if all(candidate.scores.relevance is None for candidate in candidates):
+        return tuple(candidates[:top_k])
+    kept = [candidate for candidate in candidates if (candidate.scores.relevance or 0.0) >= threshold]
+    return tuple(kept[:top_k])
+
+
+def _with_relevance(candidate: Candidate, said: Relevance, position: int) -> Candidate:
+    relevance, logit = said.relevance[position], said.logit[position]
+    if not (math.isfinite(relevance) and math.isfinite(logit)):
+        return candidate
+    scores = replace(candidate.scores, relevance=relevance, logit=logit)
+    return replace(candidate, scores=scores, truncated=said.truncated[position])
+
+
+def _notices(said: Relevance) -> list[str]:
+    total = len(said.relevance)
+    unread = sum(said.unread)
+    broken = sum(not math.isfinite(value) for value in said.relevance) - unread
+    counts = (
+        (said.query_truncated, "The question was cut to the reranker's length"),
+        (sum(said.truncated), f"{sum(said.truncated)} of {total} passages were cut to the reranker's length"),
+        (unread, f"Time was up: {unread} of {total} passages were not read and keep their first-stage order"),
+        (broken, f"{broken} of {total} passages got no finite score and rank last"),
+    )
+    return [text for happened, text in counts if happened]

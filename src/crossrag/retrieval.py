@@ -1,0 +1,73 @@
+"""Question -> candidates: both legs of the store, fused by reciprocal rank.
+
+Every leg's rank and score stays on the candidate. Knows nothing of the reranker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .types import Candidate, Hit, Scores, Where
+
+if TYPE_CHECKING:
+    from .protocols import Embedder, SparseEncoder, Store
+
+
+def retrieve(
+    query: str,
+    *,
+    embedder: Embedder,
+    sparse_encoder: SparseEncoder,
+    store: Store,
+    fetch_k: int = 100,
+    rrf_k: int = 60,
+    where: Where | None = None,
+) -> list[Candidate]:
+    """Fetch `fetch_k` passages from each leg and fuse them, best first.
+
+    Returns:
+        Between 0 and `2 * fetch_k` candidates with dense, sparse and fused scores and ranks.
+    """
+    rankings = store.search(
+        embedder.embed_query(query), sparse_encoder.encode_query(query), limit=fetch_k, where=where
+    )
+    hits = {hit.chunk.id: hit for leg in (rankings.dense, rankings.sparse) for hit in leg}
+    dense_rank, sparse_rank = _ranks(rankings.dense), _ranks(rankings.sparse)
+    fused = reciprocal_rank_fusion([list(dense_rank), list(sparse_rank)], k=rrf_k)
+    order = sorted(fused, key=lambda chunk_id: (-fused[chunk_id], *_tie(hits[chunk_id])))
+    return [
+        Candidate(
+            chunk=hits[chunk_id].chunk,
+            scores=Scores(
+                dense=hits[chunk_id].dense,
+                dense_rank=dense_rank.get(chunk_id),
+                sparse=hits[chunk_id].sparse,
+                sparse_rank=sparse_rank.get(chunk_id),
+                fused=fused[chunk_id],
+                fused_rank=rank,
+            ),
+        )
+        for rank, chunk_id in enumerate(order, start=1)
+    ]
+
+
+def reciprocal_rank_fusion(rankings: Sequence[Sequence[str]], *, k: int = 60) -> dict[str, float]:
+    """Sum of `1 / (k + rank)` over the rankings that hold an id, ranks from 1.
+
+    Cormack, Clarke and Büttcher (2009), "Reciprocal rank fusion outperforms Condorcet and individual rank
+    learning methods", SIGIR.
+    """
+    fused: dict[str, float] = {}
+    for ranking in rankings:
+        for rank, item in enumerate(ranking, start=1):
+            fused[item] = fused.get(item, 0.0) + 1.0 / (k + rank)
+    return fused
+
+
+def _ranks(leg: Sequence[Hit]) -> dict[str, int]:
+    return {hit.chunk.id: rank for rank, hit in enumerate(leg, start=1)}
+
+
+def _tie(hit: Hit) -> tuple[float, str, int, str]:
+    return -hit.dense, hit.chunk.source, hit.chunk.position, hit.chunk.id

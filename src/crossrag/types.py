@@ -1,0 +1,349 @@
+"""The values that flow through crossrag. All are frozen; a stage returns new ones.
+
+Knows nothing of files, models or stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+VARIANT = "Cross-Encoder"
+"""What `metadata["variant"]` of every chunk says: which retrieval pattern made it."""
+
+WORD_JOINER = "\u2060"
+"""Escape inside generated text: `[` + WORD_JOINER + `12]` is a document's own bracket, not a citation.
+
+Documents never hold the character (it is removed when they are loaded), and no answer ever shows it.
+"""
+
+
+# --- documents -> chunks -> index -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One source as text, repaired at entry: valid Unicode, no NUL, no control characters."""
+
+    id: str
+    """Identity across runs: the same file has the same id, whatever it contains."""
+    source: str
+    """What the reader sees in a citation, such as `handbook/leave.md`."""
+    text: str
+    title: str = ""
+    markdown: bool = False
+    """Whether the text is Markdown, so that its headings become title paths."""
+    page_starts: tuple[int, ...] = ()
+    """Offset in `text` at which page 1, 2, 3… begins; empty where there are no pages."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A passage of a document. `document.text[start:end] == text`, always."""
+
+    id: str
+    """UUIDv5 of document, position and content."""
+    document_id: str
+    source: str
+    text: str
+    start: int
+    end: int
+    position: int
+    """0, 1, 2… within the document."""
+    title: str = ""
+    title_path: tuple[str, ...] = ()
+    """Headings above the passage, outermost first."""
+    page: int | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """The document's own metadata, handed down."""
+
+    @property
+    def location(self) -> str:
+        """Where a reader finds it: `handbook.pdf, page 12` or `guide.md, Backup > Schedule`."""
+        if self.page is not None:
+            return f"{self.source}, page {self.page}"
+        return f"{self.source}, {' > '.join(self.title_path)}" if self.title_path else self.source
+
+    def payload(self) -> dict[str, Any]:
+        """The stored form: `page_content` and `metadata`, as `langchain_qdrant` reads them."""
+        metadata = dict(self.metadata) | {
+            "source": self.source,
+            "document_id": self.document_id,
+            "chunk_id": self.position,
+            "chunk_length": len(self.text),
+            "variant": VARIANT,
+            "start": self.start,
+            "end": self.end,
+            "title": self.title,
+            "title_path": list(self.title_path),
+        }
+        if self.page is not None:
+            metadata["page"] = self.page
+        return {"page_content": self.text, "metadata": metadata}
+
+    @classmethod
+    def from_payload(cls, point_id: str, payload: Mapping[str, Any]) -> Chunk:
+        """The inverse of `payload`."""
+        rest = dict(payload["metadata"])
+        for derived in ("chunk_length", "variant"):
+            rest.pop(derived, None)
+        return cls(
+            id=point_id,
+            text=payload["page_content"],
+            source=rest.pop("source"),
+            document_id=rest.pop("document_id"),
+            position=rest.pop("chunk_id"),
+            start=rest.pop("start"),
+            end=rest.pop("end"),
+            title=rest.pop("title", ""),
+            title_path=tuple(rest.pop("title_path", ())),
+            page=rest.pop("page", None),
+            metadata=rest,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SparseVector:
+    """Term ids and their weights, in ascending order of id, without repetition."""
+
+    indices: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A file that could not be indexed, and why."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestReport:
+    """What one ingestion did. Counts are documents, but for `chunks`: those written."""
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    skipped: tuple[Failure, ...] = ()
+    """Files of no known type, or without text: left out on purpose."""
+    failed: tuple[Failure, ...] = ()
+    chunks: int = 0
+    seconds: float = 0.0
+    notices: tuple[str, ...] = ()
+
+
+# --- query -> candidates -> reranked ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """One field per stage; no stage overwrites another's. Ranks count from 1; None means "not ranked"."""
+
+    dense: float | None = None
+    """Cosine of query and passage, in [-1, 1]."""
+    dense_rank: int | None = None
+    sparse: float | None = None
+    """BM25, 0 where no word is shared."""
+    sparse_rank: int | None = None
+    fused: float | None = None
+    """Reciprocal rank fusion of the legs."""
+    fused_rank: int | None = None
+    logit: float | None = None
+    """The reranker's raw score, unbounded."""
+    relevance: float | None = None
+    """The reranker's calibrated score, in [0, 1]; None where it did not read the passage."""
+    rerank_rank: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A passage on its way to the context, with what every stage said of it."""
+
+    chunk: Chunk
+    scores: Scores
+    truncated: bool = False
+    """Whether the reranker saw only its beginning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A passage that the store found, with both first-stage scores whichever leg found it."""
+
+    chunk: Chunk
+    dense: float
+    sparse: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rankings:
+    """The two legs of a search, best first, unfused."""
+
+    dense: tuple[Hit, ...]
+    sparse: tuple[Hit, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relevance:
+    """What a reranker says of n passages, in the order in which they were given.
+
+    `relevance` is in [0, 1] and `logit` unbounded; both are NaN where the model gave no finite number
+    or the deadline passed first (then `unread` is True).
+    """
+
+    relevance: tuple[float, ...]
+    logit: tuple[float, ...]
+    truncated: tuple[bool, ...]
+    unread: tuple[bool, ...]
+    query_truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking(Sequence[Candidate]):
+    """The result of a search: candidates, best first, and what happened on the way."""
+
+    query: str
+    candidates: tuple[Candidate, ...]
+    degraded: tuple[str, ...] = ()
+    """Stages that did not do their work, such as `rerank`."""
+    notices: tuple[str, ...] = ()
+    """What was cut, skipped or replaced, in words."""
+    timings: Mapping[str, float] = field(default_factory=dict)
+    """Seconds per stage."""
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.candidates[index]
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self.candidates)
+
+
+# --- context -> answer ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A numbered passage of the context: one chunk, or neighbours merged into one."""
+
+    number: int
+    chunk: Chunk
+    """The passage itself; for merged neighbours, from the first one's start to the last one's end."""
+    relevance: float | None
+    chunk_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What the generator may use: sources numbered from 1, within a token budget."""
+
+    sources: tuple[Source, ...]
+    tokens: int
+    dropped: int = 0
+    """Passages that were relevant and did not fit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One earlier message of a conversation that the caller holds."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Citation:
+    """A `[n]` in the answer. `start` and `end` are its offsets there, in characters."""
+
+    number: int
+    start: int
+    end: int
+    source: str
+    """Where it leads, such as `handbook.pdf, page 12`."""
+    document_id: str
+    passage_start: int
+    """Offset of the cited passage in the document's text."""
+    passage_end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An answer, where it comes from, and what happened on the way."""
+
+    question: str
+    text: str
+    status: Literal["answered", "no_answer"]
+    citations: tuple[Citation, ...]
+    context: Context
+    ranking: Ranking
+    """The passages that were weighed, those below the threshold too: the nearest evidence."""
+    degraded: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """First event of a stream: the context is known, no word has been written."""
+
+    context: Context
+    ranking: Ranking
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of the answer's text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cited:
+    """A citation whose number was found in the context; it follows the text that holds it."""
+
+    citation: Citation
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Last event of a stream. A stream that ends without it raised."""
+
+    answer: Answer
+
+
+Event = Retrieved | Delta | Cited | Done
+
+Where = Mapping[str, str | int | bool | Sequence[str] | Sequence[int]]
+"""A filter on chunk metadata: every key must equal its value, or one of its values."""
+
+__all__ = [
+    "VARIANT",
+    "WORD_JOINER",
+    "Answer",
+    "Candidate",
+    "Chunk",
+    "Citation",
+    "Cited",
+    "Context",
+    "Delta",
+    "Document",
+    "Done",
+    "Event",
+    "Failure",
+    "Hit",
+    "IngestReport",
+    "Ranking",
+    "Rankings",
+    "Relevance",
+    "Retrieved",
+    "Scores",
+    "Source",
+    "SparseVector",
+    "Turn",
+    "Where",
+]

@@ -1,0 +1,459 @@
+"""OpenAIGenerator against a real server that answers, refuses, stalls and breaks off as scripted."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+
+from crossrag.errors import GeneratorError
+from crossrag.generators.openai import OpenAIGenerator
+from crossrag.protocols import Generator
+from crossrag.types import Context, Turn
+from fake_openai import DONE, FakeOpenAI, Framing, Reply, answer, event, refusal, token, words
+
+pytest.importorskip("openai", reason="needs the extra crossrag[openai]")
+
+KEY = "sk-test-0123456789abcdef"
+NOTHING = Context(sources=(), tokens=0)
+HELLO = answer("Hel", "lo ", "[1].")
+
+
+def render(question: str, context: Context, history: Sequence[Turn]) -> list[dict[str, str]]:
+    """A prompt that shows everything it was given."""
+    turns = [{"role": turn.role, "content": turn.text} for turn in history]
+    return [*turns, {"role": "user", "content": f"{question} {len(context.sources)}"}]
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("OPENAI_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def server() -> Iterator[FakeOpenAI]:
+    with FakeOpenAI() as fake:
+        yield fake
+
+
+@pytest.fixture
+def waits() -> list[float]:
+    """The seconds that the generator wanted to sleep."""
+    return []
+
+
+@pytest.fixture
+def generator(server: FakeOpenAI, waits: list[float]) -> OpenAIGenerator:
+    return make(server, sleep=waits.append, jitter=lambda: 1.0)
+
+
+def make(server: FakeOpenAI, **changes: Any) -> OpenAIGenerator:
+    settings: dict[str, Any] = {"base_url": server.base_url, "api_key": KEY, "timeout": 5.0, "sleep": never}
+    return OpenAIGenerator(render=render, **settings | changes)
+
+
+def never(seconds: float) -> None:
+    raise AssertionError(f"slept {seconds} s")
+
+
+def ask(generator: OpenAIGenerator) -> str:
+    return "".join(generator.stream("Why?", NOTHING))
+
+
+def fail(generator: OpenAIGenerator) -> tuple[list[str], GeneratorError]:
+    """The pieces that came before the error, and the error."""
+    pieces: list[str] = []
+
+    def collect() -> None:
+        for piece in generator.stream("Why?", NOTHING):
+            pieces.append(piece)  # noqa: PERF402 - extend() would lose them when the iteration raises
+
+    with pytest.raises(GeneratorError) as caught:
+        collect()
+    return pieces, caught.value
+
+
+# --- what is asked and what comes back --------------------------------------------------------------------
+
+
+def test_pieces_come_as_the_model_writes_them(server: FakeOpenAI, generator: OpenAIGenerator) -> None:
+    server.play(HELLO)
+    assert list(generator.stream("Why?", NOTHING)) == ["Hel", "lo ", "[1]."]
+    assert isinstance(generator, Generator)
+    assert generator.fingerprint == "openai:gpt-4o-mini"
+
+
+def test_request_holds_model_messages_and_settings(server: FakeOpenAI) -> None:
+    server.play(HELLO)
+    history = [Turn(role="user", text="Hi"), Turn(role="assistant", text="Yes?")]
+    list(make(server, model="llama3.2", max_tokens=99).stream("Why?", NOTHING, history))
+    (request,) = server.requests
+    assert request.path == "/v1/chat/completions"
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert request.body == {
+        "model": "llama3.2",
+        "messages": [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "Yes?"},
+            {"role": "user", "content": "Why? 0"},
+        ],
+        "temperature": 0.0,
+        "max_tokens": 99,
+        "stream": True,
+    }
+
+
+def test_what_is_none_is_left_to_the_server(server: FakeOpenAI) -> None:
+    server.play(HELLO)
+    ask(make(server, temperature=None))
+    assert server.requests[0].body.keys() == {"model", "messages", "stream"}
+
+
+def test_events_without_text_are_skipped(server: FakeOpenAI, generator: OpenAIGenerator) -> None:
+    usage = event({"choices": [], "usage": {"total_tokens": 3}})
+    odd = (
+        b": keep-alive\n\n",
+        usage,
+        event({}),
+        event({"choices": None}),
+        event({"choices": [{"delta": None}]}),
+    )
+    server.play(Reply(parts=(*odd, token("Yes."), *odd, token(None, end="stop"), usage, DONE)))
+    assert list(generator.stream("Why?", NOTHING)) == ["Yes."]
+
+
+def test_text_beside_the_finish_reason_counts(server: FakeOpenAI, generator: OpenAIGenerator) -> None:
+    server.play(Reply(parts=(token("Ye"), token("s.", end="stop")), framing="unfinished"))
+    assert ask(generator) == "Yes."
+
+
+def test_text_cut_within_a_character_is_whole_again(server: FakeOpenAI, generator: OpenAIGenerator) -> None:
+    line = 'data: {"choices": [{"delta": {"content": "Zürich"}}]}\n\n'.encode()
+    middle = line.index("ü".encode()) + 1
+    server.play(Reply(parts=(line[:middle], line[middle:], token(None, end="stop"))))
+    assert ask(generator) == "Zürich"
+
+
+def test_one_generator_answers_again_and_again(server: FakeOpenAI, generator: OpenAIGenerator) -> None:
+    server.play(HELLO, refusal(400), HELLO)
+    assert ask(generator) == "Hello [1]."
+    fail(generator)
+    assert ask(generator) == "Hello [1]."
+
+
+# --- key and address --------------------------------------------------------------------------------------
+
+
+def test_key_and_address_from_the_environment(server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\n")
+    monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+    server.play(HELLO)
+    ask(make(server, base_url=None, api_key=None))
+    assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_a_server_named_by_address_needs_no_key(server: FakeOpenAI) -> None:
+    server.play(HELLO)
+    ask(make(server, api_key=None))
+    assert server.requests[0].headers["authorization"] == "Bearer none"
+
+
+def test_without_key_and_address_nothing_is_sent(server: FakeOpenAI) -> None:
+    with pytest.raises(GeneratorError, match=r"OPENAI_API_KEY.*openai\.api_key"):
+        make(server, base_url=None, api_key=None).stream("Why?", NOTHING)
+
+
+@pytest.mark.parametrize("key", ["sk-…", "sk-1\nX-Evil: 1"])
+def test_a_key_that_cannot_be_sent_is_refused_unseen(server: FakeOpenAI, key: str) -> None:
+    with pytest.raises(GeneratorError, match="the API key has characters") as caught:
+        make(server, api_key=key).stream("Why?", NOTHING)
+    assert key not in str(caught.value)
+    assert not server.requests
+
+
+@pytest.mark.parametrize("address", ["localhost:11434", "ftp://host/v1"])
+def test_an_address_of_another_kind_is_refused(server: FakeOpenAI, address: str) -> None:
+    with pytest.raises(GeneratorError, match=r"openai\.base_url"):
+        make(server, base_url=address).stream("Why?", NOTHING)
+
+
+def test_an_address_that_is_none_is_refused(server: FakeOpenAI) -> None:
+    _, error = fail(make(server, base_url="http://ho\x00st/v1"))
+    assert "openai.base_url" in str(error)
+
+
+def test_a_password_in_the_address_is_not_shown(server: FakeOpenAI) -> None:
+    address = server.base_url.replace("//", "//me:secret@") + "?token=secret"
+    server.play(refusal(404))
+    _, error = fail(make(server, base_url=address))
+    assert server.base_url in str(error)
+    assert "secret" not in str(error)
+
+
+# --- tried again ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 529])
+def test_passing_failures_are_tried_again(
+    server: FakeOpenAI, generator: OpenAIGenerator, waits: list[float], status: int
+) -> None:
+    server.play(refusal(status), HELLO)
+    assert ask(generator) == "Hello [1]."
+    assert len(server.requests) == 2
+    assert waits == [0.5]
+
+
+BREAKS = {
+    "reset": Reply(framing="reset"),
+    "cut before the first word": answer(end=None, framing="unfinished"),
+    "ended before the first word": answer(end=None),
+    "refusal cut in its body": refusal(500, framing="short"),
+    "error in the stream": Reply(parts=(event({"error": {"message": "overloaded", "code": 503}}),)),
+}
+
+
+@pytest.mark.parametrize("reply", BREAKS.values(), ids=BREAKS.keys())
+def test_breaks_before_the_first_word_are_tried_again(
+    server: FakeOpenAI, generator: OpenAIGenerator, reply: Reply
+) -> None:
+    server.play(reply, HELLO)
+    assert ask(generator) == "Hello [1]."
+    assert len(server.requests) == 2
+
+
+def test_tries_are_bounded_and_waits_grow(server: FakeOpenAI, waits: list[float]) -> None:
+    server.play(*[refusal(500, "boom")] * 9)
+    _, error = fail(make(server, max_retries=6, sleep=waits.append, jitter=lambda: 1.0))
+    assert len(server.requests) == 7
+    assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
+    assert "HTTP 500" in str(error)
+    assert "boom" in str(error)
+    assert "after 7 tries" in str(error)
+    assert error.retryable
+
+
+def test_jitter_takes_a_share_of_the_wait(server: FakeOpenAI, waits: list[float]) -> None:
+    server.play(refusal(500), refusal(500), HELLO)
+    ask(make(server, sleep=waits.append, jitter=iter([0.25, 0.0]).__next__))
+    assert waits == [0.125, 0.0]
+
+
+def test_no_retries_means_one_request(server: FakeOpenAI) -> None:
+    server.play(refusal(500))
+    fail(make(server, max_retries=0))
+    assert len(server.requests) == 1
+
+
+def test_silence_is_a_time_out(server: FakeOpenAI, waits: list[float]) -> None:
+    server.play(Reply(silent=True), Reply(silent=True))
+    _, error = fail(make(server, timeout=0.2, max_retries=1, sleep=waits.append))
+    assert len(server.requests) == 2
+    assert "sent nothing for 0.2 s" in str(error)
+    assert "openai.timeout" in error.hint
+
+
+def test_nobody_listens(server: FakeOpenAI, waits: list[float]) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+    _, error = fail(make(server, base_url=address, sleep=waits.append))
+    assert len(waits) == 2
+    assert address in str(error)
+    assert "refused" in str(error)
+    assert "openai.base_url" in error.hint
+
+
+# --- Retry-After ------------------------------------------------------------------------------------------
+
+
+def test_the_server_says_how_long_to_wait(
+    server: FakeOpenAI, generator: OpenAIGenerator, waits: list[float]
+) -> None:
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
+    past = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True).replace("GMT", "-0000")
+    server.play(*(refusal(429, Retry_After=value) for value in ("7", soon)), HELLO)
+    assert ask(generator) == "Hello [1]."
+    server.play(refusal(503, Retry_After=past), HELLO)
+    assert ask(generator) == "Hello [1]."
+    assert waits == [7.0, pytest.approx(19, abs=2), 0.0]
+
+
+@pytest.mark.parametrize("value", ["soon", "", "nan", "inf", "Wed, 99 Foo 2020 00:00:00 GMT"])
+def test_a_wait_that_is_none_falls_back(
+    server: FakeOpenAI, generator: OpenAIGenerator, waits: list[float], value: str
+) -> None:
+    server.play(refusal(429, Retry_After=value), HELLO)
+    assert ask(generator) == "Hello [1]."
+    assert waits == [0.5]
+
+
+def test_too_long_a_wait_is_told_at_once(server: FakeOpenAI) -> None:
+    server.play(refusal(429, Retry_After="3600"))
+    _, error = fail(make(server))
+    assert len(server.requests) == 1
+    assert "asks to wait 3600 s" in str(error)
+    assert error.retryable
+
+
+# --- never after the first word ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("framing", ["chunked", "unfinished", "closed", "short"])
+def test_a_cut_answer_is_incomplete_and_not_begun_again(server: FakeOpenAI, framing: Framing) -> None:
+    server.play(answer("One", " two", end=None, framing=framing), HELLO)
+    pieces, error = fail(make(server))
+    assert pieces == ["One", " two"]
+    assert len(server.requests) == 1
+    assert "the answer is incomplete" in str(error)
+    assert error.retryable
+
+
+WRONG = {
+    "no JSON": b"data: {nonsense\n\n",
+    "no UTF-8": b'data: "\xff"\n\n',
+    "an error": event({"error": {"message": "out of memory", "code": 500}}),
+    "an error in plain words": event({"error": "out of memory"}),
+    "choices of another kind": event({"choices": {"a": 1}}),
+    "text of another kind": event({"choices": [{"delta": {"content": [1]}}]}),
+}
+
+
+@pytest.mark.parametrize("line", WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_event_ends_the_answer(server: FakeOpenAI, line: bytes) -> None:
+    server.play(Reply(parts=(token("One"), line, *words(" two"))), HELLO)
+    pieces, error = fail(make(server))
+    assert pieces == ["One"]
+    assert len(server.requests) == 1
+    assert "the answer is incomplete" in str(error)
+    assert ("out of memory" in str(error)) == (b"out of memory" in line)
+
+
+def test_silence_in_the_middle_is_not_begun_again(server: FakeOpenAI) -> None:
+    server.play(Reply(parts=(token("One"),), silent=True), HELLO)
+    pieces, error = fail(make(server, timeout=0.2))
+    assert pieces == ["One"]
+    assert len(server.requests) == 1
+    assert "sent nothing" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("end", "message", "hint"),
+    [
+        ("length", "the model stopped at its token limit", "openai.max_tokens"),
+        ("content_filter", "content filter", "other words"),
+        ("abort", "aborted", "later"),
+    ],
+)
+def test_an_answer_cut_short_by_the_server(server: FakeOpenAI, end: str, message: str, hint: str) -> None:
+    server.play(answer("One", end=end), HELLO)
+    pieces, error = fail(make(server))
+    assert pieces == ["One"]
+    assert len(server.requests) == 1
+    assert message in error.message
+    assert hint in error.hint
+
+
+def test_no_text_is_no_answer(server: FakeOpenAI) -> None:
+    server.play(answer(), HELLO)
+    _, error = fail(make(server))
+    assert "wrote no text" in str(error)
+    assert len(server.requests) == 1
+
+
+# --- refused ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (401, ["refused the API key", "OPENAI_API_KEY", "openai.api_key"]),
+        (403, ["'gpt-4o-mini'", "not for you", "openai.api_key"]),
+        (404, ["'gpt-4o-mini'", "not for you", "127.0.0.1", "generator.model", "openai.base_url"]),
+        (400, ["refused the request", "not for you"]),
+        (422, ["refused the request", "not for you"]),
+    ],
+)
+def test_refusals_are_final(server: FakeOpenAI, status: int, said: list[str]) -> None:
+    server.play(refusal(status, "not for you"), HELLO)
+    _, error = fail(make(server))
+    assert len(server.requests) == 1
+    assert not error.retryable
+    assert [part for part in [f"HTTP {status}", *said] if part not in str(error)] == []
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"detail": "why not"}', b'{"error": "why not"}', b"why\nnot", b'["why not"]']
+)
+def test_the_reason_is_found_in_every_form(server: FakeOpenAI, body: bytes) -> None:
+    server.play(Reply(status=400, headers={}, parts=(body,)))
+    assert "why not" in str(fail(make(server))[1])
+
+
+def test_a_page_is_no_answer(server: FakeOpenAI) -> None:
+    server.play(Reply(headers={"Content-Type": "text/html"}, parts=(b"<p>Welcome</p>",)), HELLO)
+    _, error = fail(make(server))
+    assert len(server.requests) == 1
+    assert "text/html" in str(error)
+    assert "/v1" in error.hint
+
+
+# --- nothing left behind, nothing given away --------------------------------------------------------------
+
+
+def test_closing_the_iterator_hangs_up(server: FakeOpenAI) -> None:
+    server.play(Reply(parts=(token("on "),), endless=True))
+    pieces = make(server).stream("Why?", NOTHING)
+    assert next(pieces) == "on "
+    assert not server.hung_up.is_set()
+    pieces.close()  # type: ignore[attr-defined]
+    assert server.hung_up.wait(5)
+    assert list(pieces) == []
+
+
+def test_long_words_are_cut_and_the_key_leaves_first(server: FakeOpenAI) -> None:
+    server.play(refusal(400, f"{'x' * 290} {KEY} {'y' * 500}"))
+    _, error = fail(make(server))
+    assert "x" * 290 in error.message
+    assert "sk-test" not in str(error)
+    assert len(error.message) < 400
+
+
+def test_the_key_is_nowhere(
+    server: FakeOpenAI, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    tell = f"wrong key: {KEY}"
+    generator = make(server, max_retries=0)
+    leaks = [repr(generator), str(generator)]
+    for reply in (
+        *(refusal(status, tell) for status in (400, 401, 403, 404, 429, 500)),
+        Reply(parts=(token("One"), event({"error": {"message": tell}}))),
+        Reply(framing="reset"),
+    ):
+        server.play(reply)
+        _, error = fail(generator)
+        assert error.__cause__ is None
+        assert error.__context__ is None
+        leaks += [str(error), repr(error), error.hint]
+    leaks += [caplog.text, *capfd.readouterr()]
+    assert len(server.requests) == 8
+    assert KEY not in "".join(leaks)
+
+
+def test_importing_the_module_loads_no_library() -> None:
+    code = "import sys, crossrag.generators.openai; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert "crossrag.generators.openai" in loaded
+    assert {"openai", "httpx", "httpx2"}.isdisjoint(loaded)
