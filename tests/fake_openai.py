@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 Framing = Literal["chunked", "unfinished", "closed", "short", "reset"]
 """How a body ends: as it should; chunked without its last chunk; by hanging up, of no announced length;
@@ -80,6 +81,31 @@ def refusal(status: int, message: str = "no", *, framing: Framing = "chunked", *
     )
 
 
+BREAKS = {
+    "reset": Reply(framing="reset"),
+    "cut before the first word": answer(end=None, framing="unfinished"),
+    "ended before the first word": answer(end=None),
+    "refusal cut in its body": refusal(500, framing="short"),
+    "error in the stream": Reply(parts=(event({"error": {"message": "overloaded", "code": 503}}),)),
+}
+"""Ways to fail before the first word, all of which may pass."""
+
+CUTS = {how: answer("One", " two", end=None, framing=how) for how in get_args(Framing) if how != "reset"} | {
+    "silent": Reply(parts=words("One", " two", end=None), silent=True)
+}
+"""Ways to stop after two words."""
+
+WRONG = {
+    "no JSON": b"data: {nonsense\n\n",
+    "no UTF-8": b'data: "\xff"\n\n',
+    "an error": event({"error": {"message": "out of memory", "code": 500}}),
+    "an error in plain words": event({"error": "out of memory"}),
+    "choices of another kind": event({"choices": {"a": 1}}),
+    "text of another kind": event({"choices": [{"delta": {"content": [1]}}]}),
+}
+"""Events that no chat completion holds."""
+
+
 class FakeOpenAI:
     """The server; a context manager. `requests` holds what arrived, `hung_up` is set when a client left."""
 
@@ -122,7 +148,8 @@ class FakeOpenAI:
     def _send(self, reply: Reply, handler: BaseHTTPRequestHandler) -> None:
         if reply.framing == "reset":
             # Lingering for zero seconds makes closing a reset instead of an orderly end.
-            handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+            handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             handler.connection.close()
             return
         if reply.silent and not reply.parts:

@@ -19,7 +19,8 @@ from crossrag.errors import GeneratorError
 from crossrag.generators.openai import OpenAIGenerator
 from crossrag.protocols import Generator
 from crossrag.types import Context, Turn
-from fake_openai import DONE, FakeOpenAI, Framing, Reply, answer, event, refusal, token, words
+
+from .fake_openai import BREAKS, CUTS, DONE, WRONG, FakeOpenAI, Reply, answer, event, refusal, token, words
 
 pytest.importorskip("openai", reason="needs the extra crossrag[openai]")
 
@@ -49,8 +50,7 @@ def server() -> Iterator[FakeOpenAI]:
 
 @pytest.fixture
 def waits() -> list[float]:
-    """The seconds that the generator wanted to sleep."""
-    return []
+    return []  # the seconds that the generator wanted to sleep
 
 
 @pytest.fixture
@@ -88,17 +88,20 @@ def fail(generator: OpenAIGenerator) -> tuple[list[str], GeneratorError]:
 
 
 def test_pieces_come_as_the_model_writes_them(server: FakeOpenAI, generator: OpenAIGenerator) -> None:
-    server.play(HELLO)
+    server.play(HELLO, HELLO)
     assert list(generator.stream("Why?", NOTHING)) == ["Hel", "lo ", "[1]."]
+    assert ask(generator) == "Hello [1]."
     assert isinstance(generator, Generator)
     assert generator.fingerprint == "openai:gpt-4o-mini"
 
 
 def test_request_holds_model_messages_and_settings(server: FakeOpenAI) -> None:
-    server.play(HELLO)
+    server.play(HELLO, HELLO)
     history = [Turn(role="user", text="Hi"), Turn(role="assistant", text="Yes?")]
     list(make(server, model="llama3.2", max_tokens=99).stream("Why?", NOTHING, history))
-    (request,) = server.requests
+    ask(make(server, temperature=None))
+    request, bare = server.requests
+    assert bare.body.keys() == {"model", "messages", "stream"}
     assert request.path == "/v1/chat/completions"
     assert request.headers["authorization"] == f"Bearer {KEY}"
     assert request.body == {
@@ -112,12 +115,6 @@ def test_request_holds_model_messages_and_settings(server: FakeOpenAI) -> None:
         "max_tokens": 99,
         "stream": True,
     }
-
-
-def test_what_is_none_is_left_to_the_server(server: FakeOpenAI) -> None:
-    server.play(HELLO)
-    ask(make(server, temperature=None))
-    assert server.requests[0].body.keys() == {"model", "messages", "stream"}
 
 
 def test_events_without_text_are_skipped(server: FakeOpenAI, generator: OpenAIGenerator) -> None:
@@ -145,28 +142,19 @@ def test_text_cut_within_a_character_is_whole_again(server: FakeOpenAI, generato
     assert ask(generator) == "Zürich"
 
 
-def test_one_generator_answers_again_and_again(server: FakeOpenAI, generator: OpenAIGenerator) -> None:
-    server.play(HELLO, refusal(400), HELLO)
-    assert ask(generator) == "Hello [1]."
-    fail(generator)
-    assert ask(generator) == "Hello [1]."
-
-
 # --- key and address --------------------------------------------------------------------------------------
 
 
 def test_key_and_address_from_the_environment(server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.play(HELLO, HELLO)
+    ask(make(server, api_key=None))
     monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\n")
     monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
-    server.play(HELLO)
     ask(make(server, base_url=None, api_key=None))
-    assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
-
-
-def test_a_server_named_by_address_needs_no_key(server: FakeOpenAI) -> None:
-    server.play(HELLO)
-    ask(make(server, api_key=None))
-    assert server.requests[0].headers["authorization"] == "Bearer none"
+    assert [request.headers["authorization"] for request in server.requests] == [
+        "Bearer none",
+        f"Bearer {KEY}",
+    ]
 
 
 def test_without_key_and_address_nothing_is_sent(server: FakeOpenAI) -> None:
@@ -176,20 +164,15 @@ def test_without_key_and_address_nothing_is_sent(server: FakeOpenAI) -> None:
 
 @pytest.mark.parametrize("key", ["sk-…", "sk-1\nX-Evil: 1"])
 def test_a_key_that_cannot_be_sent_is_refused_unseen(server: FakeOpenAI, key: str) -> None:
-    with pytest.raises(GeneratorError, match="the API key has characters") as caught:
+    with pytest.raises(GeneratorError, match="The API key has characters") as caught:
         make(server, api_key=key).stream("Why?", NOTHING)
     assert key not in str(caught.value)
     assert not server.requests
 
 
-@pytest.mark.parametrize("address", ["localhost:11434", "ftp://host/v1"])
-def test_an_address_of_another_kind_is_refused(server: FakeOpenAI, address: str) -> None:
-    with pytest.raises(GeneratorError, match=r"openai\.base_url"):
-        make(server, base_url=address).stream("Why?", NOTHING)
-
-
-def test_an_address_that_is_none_is_refused(server: FakeOpenAI) -> None:
-    _, error = fail(make(server, base_url="http://ho\x00st/v1"))
+@pytest.mark.parametrize("address", ["localhost:11434", "ftp://host/v1", "http://ho\x00st/v1"])
+def test_an_address_that_is_none_is_refused(server: FakeOpenAI, address: str) -> None:
+    _, error = fail(make(server, base_url=address))
     assert "openai.base_url" in str(error)
 
 
@@ -204,7 +187,7 @@ def test_a_password_in_the_address_is_not_shown(server: FakeOpenAI) -> None:
 # --- tried again ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 529])
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 503, 529])
 def test_passing_failures_are_tried_again(
     server: FakeOpenAI, generator: OpenAIGenerator, waits: list[float], status: int
 ) -> None:
@@ -212,15 +195,6 @@ def test_passing_failures_are_tried_again(
     assert ask(generator) == "Hello [1]."
     assert len(server.requests) == 2
     assert waits == [0.5]
-
-
-BREAKS = {
-    "reset": Reply(framing="reset"),
-    "cut before the first word": answer(end=None, framing="unfinished"),
-    "ended before the first word": answer(end=None),
-    "refusal cut in its body": refusal(500, framing="short"),
-    "error in the stream": Reply(parts=(event({"error": {"message": "overloaded", "code": 503}}),)),
-}
 
 
 @pytest.mark.parametrize("reply", BREAKS.values(), ids=BREAKS.keys())
@@ -234,25 +208,14 @@ def test_breaks_before_the_first_word_are_tried_again(
 
 def test_tries_are_bounded_and_waits_grow(server: FakeOpenAI, waits: list[float]) -> None:
     server.play(*[refusal(500, "boom")] * 9)
-    _, error = fail(make(server, max_retries=6, sleep=waits.append, jitter=lambda: 1.0))
+    jitter = iter([1.0, 1.0, 1.0, 0.25, 0.0, 1.0]).__next__
+    _, error = fail(make(server, max_retries=6, sleep=waits.append, jitter=jitter))
     assert len(server.requests) == 7
-    assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
+    assert waits == [0.5, 1.0, 2.0, 1.0, 0.0, 8.0]
     assert "HTTP 500" in str(error)
     assert "boom" in str(error)
     assert "after 7 tries" in str(error)
     assert error.retryable
-
-
-def test_jitter_takes_a_share_of_the_wait(server: FakeOpenAI, waits: list[float]) -> None:
-    server.play(refusal(500), refusal(500), HELLO)
-    ask(make(server, sleep=waits.append, jitter=iter([0.25, 0.0]).__next__))
-    assert waits == [0.125, 0.0]
-
-
-def test_no_retries_means_one_request(server: FakeOpenAI) -> None:
-    server.play(refusal(500))
-    fail(make(server, max_retries=0))
-    assert len(server.requests) == 1
 
 
 def test_silence_is_a_time_out(server: FakeOpenAI, waits: list[float]) -> None:
@@ -288,7 +251,9 @@ def test_the_server_says_how_long_to_wait(
     assert waits == [7.0, pytest.approx(19, abs=2), 0.0]
 
 
-@pytest.mark.parametrize("value", ["soon", "", "nan", "inf", "Wed, 99 Foo 2020 00:00:00 GMT"])
+@pytest.mark.parametrize(
+    "value", ["soon", "", "nan", "inf", "Wed, 99 Foo 2020 0:0:0 GMT", f"1 Jan {10**30} 0:0:0 GMT"]
+)
 def test_a_wait_that_is_none_falls_back(
     server: FakeOpenAI, generator: OpenAIGenerator, waits: list[float], value: str
 ) -> None:
@@ -308,24 +273,14 @@ def test_too_long_a_wait_is_told_at_once(server: FakeOpenAI) -> None:
 # --- never after the first word ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("framing", ["chunked", "unfinished", "closed", "short"])
-def test_a_cut_answer_is_incomplete_and_not_begun_again(server: FakeOpenAI, framing: Framing) -> None:
-    server.play(answer("One", " two", end=None, framing=framing), HELLO)
-    pieces, error = fail(make(server))
+@pytest.mark.parametrize("reply", CUTS.values(), ids=CUTS.keys())
+def test_a_cut_answer_is_incomplete_and_not_begun_again(server: FakeOpenAI, reply: Reply) -> None:
+    server.play(reply, HELLO)
+    pieces, error = fail(make(server, timeout=0.3))
     assert pieces == ["One", " two"]
     assert len(server.requests) == 1
-    assert "the answer is incomplete" in str(error)
+    assert "The answer is incomplete: " in str(error)
     assert error.retryable
-
-
-WRONG = {
-    "no JSON": b"data: {nonsense\n\n",
-    "no UTF-8": b'data: "\xff"\n\n',
-    "an error": event({"error": {"message": "out of memory", "code": 500}}),
-    "an error in plain words": event({"error": "out of memory"}),
-    "choices of another kind": event({"choices": {"a": 1}}),
-    "text of another kind": event({"choices": [{"delta": {"content": [1]}}]}),
-}
 
 
 @pytest.mark.parametrize("line", WRONG.values(), ids=WRONG.keys())
@@ -334,40 +289,27 @@ def test_a_wrong_event_ends_the_answer(server: FakeOpenAI, line: bytes) -> None:
     pieces, error = fail(make(server))
     assert pieces == ["One"]
     assert len(server.requests) == 1
-    assert "the answer is incomplete" in str(error)
+    assert "The answer is incomplete: " in str(error)
     assert ("out of memory" in str(error)) == (b"out of memory" in line)
-
-
-def test_silence_in_the_middle_is_not_begun_again(server: FakeOpenAI) -> None:
-    server.play(Reply(parts=(token("One"),), silent=True), HELLO)
-    pieces, error = fail(make(server, timeout=0.2))
-    assert pieces == ["One"]
-    assert len(server.requests) == 1
-    assert "sent nothing" in str(error)
 
 
 @pytest.mark.parametrize(
     ("end", "message", "hint"),
     [
-        ("length", "the model stopped at its token limit", "openai.max_tokens"),
+        ("length", "model stopped at its token limit", "openai.max_tokens"),
         ("content_filter", "content filter", "other words"),
         ("abort", "aborted", "later"),
+        ("stop", "wrote no text", ""),
     ],
 )
 def test_an_answer_cut_short_by_the_server(server: FakeOpenAI, end: str, message: str, hint: str) -> None:
-    server.play(answer("One", end=end), HELLO)
+    texts = [] if end == "stop" else ["One"]
+    server.play(answer(*texts, end=end), HELLO)
     pieces, error = fail(make(server))
-    assert pieces == ["One"]
+    assert pieces == texts
     assert len(server.requests) == 1
     assert message in error.message
     assert hint in error.hint
-
-
-def test_no_text_is_no_answer(server: FakeOpenAI) -> None:
-    server.play(answer(), HELLO)
-    _, error = fail(make(server))
-    assert "wrote no text" in str(error)
-    assert len(server.requests) == 1
 
 
 # --- refused ----------------------------------------------------------------------------------------------
@@ -414,7 +356,6 @@ def test_closing_the_iterator_hangs_up(server: FakeOpenAI) -> None:
     server.play(Reply(parts=(token("on "),), endless=True))
     pieces = make(server).stream("Why?", NOTHING)
     assert next(pieces) == "on "
-    assert not server.hung_up.is_set()
     pieces.close()  # type: ignore[attr-defined]
     assert server.hung_up.wait(5)
     assert list(pieces) == []
@@ -434,7 +375,7 @@ def test_the_key_is_nowhere(
     caplog.set_level(logging.DEBUG)
     tell = f"wrong key: {KEY}"
     generator = make(server, max_retries=0)
-    leaks = [repr(generator), str(generator)]
+    leaks = [repr(generator)]
     for reply in (
         *(refusal(status, tell) for status in (400, 401, 403, 404, 429, 500)),
         Reply(parts=(token("One"), event({"error": {"message": tell}}))),

@@ -91,7 +91,7 @@ class OpenAISettings(Section):
 
     base_url: str | None = Field(None, description="endpoint; none = OpenAI's own")
     api_key: SecretStr | None = Field(None, description="key; none = OPENAI_API_KEY")
-    temperature: float = Field(0.0, ge=0.0, le=2.0, description="randomness of the model")
+    temperature: float | None = Field(0.0, ge=0.0, le=2.0, description="randomness of the model")
     timeout: float = Field(60.0, gt=0, description="seconds without a word before giving up")
     max_retries: int = Field(2, ge=0, le=10, description="further tries before the first token")
     max_tokens: int | None = Field(None, ge=1, description="longest answer; none = the model's own")

@@ -24,10 +24,33 @@ class Rag:
     """One index and everything that works on it. Models and the store are opened at first use.
 
     A Rag holds the index for its process until it is closed; use it as a context manager, or call `close`.
+
+    Args:
+        settings: What is not given below is made from them.
+        embedder: Any object of this shape, and so on; see `crossrag.protocols`.
+        sparse_encoder: In place of `sparse.model`.
+        reranker: In place of `reranking.model`.
+        generator: In place of `generator.model`.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        embedder: Embedder | None = None,
+        sparse_encoder: SparseEncoder | None = None,
+        reranker: Reranker | None = None,
+        generator: Generator | None = None,
+    ) -> None:
         self.settings = settings
+        given = {
+            "embedder": embedder,
+            "sparse_encoder": sparse_encoder,
+            "reranker": reranker,
+            "generator": generator,
+        }
+        # The cached properties below find what was given where they would keep what they make.
+        self.__dict__.update({name: backend for name, backend in given.items() if backend is not None})
 
     @classmethod
     def open(cls, path: str | Path | None = None, **sections: Mapping[str, Any]) -> Self:

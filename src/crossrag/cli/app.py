@@ -47,6 +47,9 @@ SetOption = Annotated[
 ]
 
 
+_NUMBERS = {"page", "chunk_id", "chunk_length", "start", "end"}
+
+
 @app.callback()
 def common(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
@@ -160,10 +163,11 @@ def main() -> None:
     """Entry point: every error that crossrag raises on purpose becomes one message and its exit code."""
     show.use_utf8()
     try:
-        app(standalone_mode=False)
+        # Outside standalone mode the code of `typer.Exit` comes back as the result.
+        sys.exit(app(standalone_mode=False) or 0)
     except CrossragError as error:
         _fail(error, error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         show.talk("Interrupted. What was done is kept; the same command goes on from there.")
         sys.exit(130)
     except BrokenPipeError:
@@ -219,14 +223,18 @@ def _loaded(index: Path | None, config: Path | None, settings: list[str] | None)
     return load_settings(arguments, config_file=config)
 
 
-def _where(pairs: list[str] | None) -> dict[str, list[str]]:
-    """Repeated keys are alternatives."""
-    where: dict[str, list[str]] = {}
+def _where(pairs: list[str] | None) -> dict[str, list[str] | list[int]]:
+    """Repeated keys are alternatives; what crossrag itself stores as a number is compared as one."""
+    where: dict[str, list[Any]] = {}
     for pair in pairs or []:
         key, equals, value = pair.partition("=")
         if not equals:
             raise UsageError(
                 f"--where {pair!r} is not KEY=VALUE", hint="Example: --where source=guide/backup.md"
             )
-        where.setdefault(key, []).append(value)
+        if key in _NUMBERS and not value.isdecimal():
+            raise UsageError(
+                f"--where {key} takes a number, got {value!r}", hint=f"Example: --where {key}=12"
+            )
+        where.setdefault(key, []).append(int(value) if key in _NUMBERS else value)
     return where

@@ -61,6 +61,8 @@ class _AttemptError(Exception):
     def told(self, tries: int, *, started: bool) -> GeneratorError:
         """The same for the caller: nothing of this request hangs on it."""
         message = f"the answer is incomplete: {self.message}" if started else self.message
+        if message.startswith("the "):  # an address keeps its case
+            message = f"T{message[1:]}"
         if tries > 1:
             message = f"{message} (after {tries} tries)"
         return GeneratorError(message, hint=self.hint, retryable=self.retryable)
@@ -131,9 +133,9 @@ class OpenAIGenerator:
 
     def _check(self) -> None:
         if not self._key:
-            raise GeneratorError("there is no API key for OpenAI", hint=_KEY_HINT)
+            raise GeneratorError("There is no API key for OpenAI", hint=_KEY_HINT)
         if not (self._key.isascii() and self._key.isprintable()):
-            raise GeneratorError("the API key has characters that no key has", hint=_KEY_HINT)
+            raise GeneratorError("The API key has characters that no key has", hint=_KEY_HINT)
         if not self._url.startswith(("http://", "https://")):
             raise GeneratorError(f"{self._shown!r} is no http:// or https:// address", hint=_URL_HINT)
 
@@ -163,7 +165,7 @@ class OpenAIGenerator:
             return openai.OpenAI(api_key=self._key, base_url=self._url, timeout=timeout, max_retries=0)
         except Exception as error:  # noqa: BLE001 - address, proxy, certificates: each raises its own class
             reason = self._quoted(error)
-        raise GeneratorError(f"cannot set up a connection to {self._shown}{reason}", hint=_URL_HINT)
+        raise GeneratorError(f"Cannot set up a connection to {self._shown}{reason}", hint=_URL_HINT)
 
     def _attempt(self, client: openai.OpenAI, messages: list[dict[str, str]]) -> Generator[str, None, None]:
         request: dict[str, Any] = {"model": self._model, "messages": messages}
@@ -208,7 +210,7 @@ class OpenAIGenerator:
             return error
         if isinstance(error, openai.APIStatusError):
             return self._refused(error)
-        if isinstance(error, openai.APITimeoutError):
+        if isinstance(error, openai.APITimeoutError) or _of_http_library(error, "Timeout"):
             return _AttemptError(
                 f"{self._shown} sent nothing for {self._timeout:g} s",
                 "Try again later, or raise the setting openai.timeout",
@@ -249,9 +251,10 @@ class OpenAIGenerator:
         """`: its words` on one line, without the key and cut; the key goes first, lest a half of it stay."""
         if isinstance(said, dict):
             said = said.get("message") or said.get("detail") or said
-        text = " ".join(str(said or "").split())
-        if self._key and self._key != _NO_KEY:
+        text = str(said or "")
+        if self._key != _NO_KEY:
             text = text.replace(self._key, "[key]")
+        text = " ".join(text.split())
         if len(text) > _LONGEST_QUOTE:
             text = text[: _LONGEST_QUOTE - 1] + "…"
         return f": {text.rstrip('. ')}" if text else ""
@@ -273,13 +276,15 @@ def _read(chunk: Any) -> tuple[str, str]:
 
 def _is_transient(code: object) -> bool:
     """Whether an HTTP status, also one told in words within a stream, may pass."""
-    text = str(code)
-    return text.isdecimal() and (int(text) in {408, 409, 429} or 500 <= int(text) < 600)
+    return re.fullmatch("408|409|429|5[0-9][0-9]", str(code)) is not None
 
 
-def _of_http_library(error: Exception) -> bool:
-    """Some errors below `openai` pass through it as they are, such as a cut in the body of a refusal."""
-    return type(error).__module__.partition(".")[0] in {"httpx", "httpx2"}
+def _of_http_library(error: Exception, kind: str = "") -> bool:
+    """Some errors below `openai` pass through it as they are, such as a cut in the body of a refusal.
+
+    Told by name, because its versions stand on different libraries.
+    """
+    return type(error).__module__.partition(".")[0] in {"httpx", "httpx2"} and kind in type(error).__name__
 
 
 def _retry_after(value: str) -> float | None:
@@ -289,7 +294,7 @@ def _retry_after(value: str) -> float | None:
     except ValueError:
         try:
             when = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         # A date in "-0000" comes without a zone; HTTP dates are in UTC.
         aware = when if when.tzinfo else when.replace(tzinfo=UTC)

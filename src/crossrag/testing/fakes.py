@@ -139,11 +139,12 @@ class MemoryStore:
         where: Where | None = None,
     ) -> Rankings:
         """Score everything that passes the filter."""
+        rarities = {} if sparse is None else self._rarities(sparse)
         hits = [
             Hit(
                 chunk,
                 0.0 if dense is None else float(row @ dense),
-                0.0 if sparse is None else self._overlap(sparse, terms),
+                _overlap(rarities, terms),
             )
             for chunk, row, terms in self._rows.values()
             if _passes(chunk, where or {})
@@ -180,15 +181,21 @@ class MemoryStore:
     def close(self) -> None:
         """Nothing to do."""
 
-    def _overlap(self, query: SparseVector, terms: SparseVector) -> float:
-        weights = dict(zip(terms.indices, terms.values, strict=True))
-        total = 0.0
-        for index, value in zip(query.indices, query.values, strict=True):
-            if index in weights:
-                holders = sum(index in other.indices for _, _, other in self._rows.values())
-                rarity = math.log((len(self._rows) - holders + 0.5) / (holders + 0.5) + 1.0)
-                total += value * weights[index] * rarity
-        return total
+    def _rarities(self, query: SparseVector) -> dict[int, float]:
+        """Inverse document frequency of each query term, times its weight."""
+        holders = Counter(index for _, _, terms in self._rows.values() for index in terms.indices)
+        return {
+            index: value * math.log((len(self._rows) - holders[index] + 0.5) / (holders[index] + 0.5) + 1.0)
+            for index, value in zip(query.indices, query.values, strict=True)
+        }
+
+
+def _overlap(rarities: dict[int, float], terms: SparseVector) -> float:
+    return sum(
+        rarities[index] * value
+        for index, value in zip(terms.indices, terms.values, strict=True)
+        if index in rarities
+    )
 
 
 def _place(chunk: Chunk) -> tuple[str, int, str]:

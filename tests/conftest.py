@@ -1,0 +1,63 @@
+"""Fixtures of all tests: a small corpus, a Rag of fakes over it, the labelled data where it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from crossrag import Rag, Settings
+from crossrag.config import IndexSettings, RerankingSettings
+from crossrag.testing import HashedEmbedder, HashedTerms, OverlapReranker
+
+SHARED = Path(__file__).parent.parent.parent / "shared"
+
+CORPUS = {
+    "backup.md": "# Backup\n\nA backup is written every night at two.\n\n## Restore\n\n"
+    "To restore a backup, stop the service and run the restore command. Then start the service again.\n",
+    "whales.txt": "Whales are mammals. The blue whale is the largest animal that ever lived on Earth.\n",
+    "office.html": "<html><head><title>Office hours</title></head><body><nav>Home</nav><main><h1>Office</h1>"
+    "<p>The office opens at nine in the morning and closes at five.</p></main></body></html>",
+}
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the machine reaches a test."""
+    import os
+
+    for name in [*os.environ]:
+        if name.startswith(("CROSSRAG_", "OPENAI_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "no-config"))
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    for name, text in CORPUS.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def embedder() -> HashedEmbedder:
+    return HashedEmbedder()
+
+
+@pytest.fixture
+def rag(tmp_path: Path, embedder: HashedEmbedder) -> Iterator[Rag]:
+    settings = Settings(
+        index=IndexSettings(path=tmp_path / "index"), reranking=RerankingSettings(threshold=0.5)
+    )
+    with Rag(settings, embedder=embedder, sparse_encoder=HashedTerms(), reranker=OverlapReranker()) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip(f"the labelled data is not at {SHARED}")
+    return SHARED

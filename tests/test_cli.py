@@ -1,0 +1,149 @@
+"""The command as a user runs it: real processes, the bundled models, exit codes, stdout apart from stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def crossrag(*arguments: str | Path, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "crossrag", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        cwd=folder,
+        env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"} | environ,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.fixture(scope="module")
+def indexed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from .conftest import CORPUS
+
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "docs").mkdir()
+    for name, text in CORPUS.items():
+        (folder / "docs" / name).write_text(text, encoding="utf-8")
+    made = crossrag("ingest", "docs", folder=folder)
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.split()[:2] == ["added", "3"]
+    return folder
+
+
+def test_ask_prints_the_answer_and_its_sources(indexed: Path) -> None:
+    done = crossrag("ask", "How do I restore a backup?", "--show-context", folder=indexed)
+    assert done.returncode == 0
+    assert "To restore a backup, stop the service and run the restore command. [1]" in done.stdout
+    assert "[1] docs/backup.md, Backup" in done.stdout
+    assert "retrieve" in done.stderr
+    assert "--- [1] docs/backup.md" in done.stderr
+
+
+def test_ask_says_when_there_is_no_answer(indexed: Path) -> None:
+    done = crossrag("ask", "What is the boiling point of liquid helium?", "--json", folder=indexed)
+    assert done.returncode == 0
+    answer = json.loads(done.stdout)
+    assert (answer["status"], answer["citations"], answer["context"]["sources"]) == ("no_answer", [], [])
+
+
+def test_search_explains_and_filters(indexed: Path) -> None:
+    done = crossrag("search", "largest animal", "--explain", "-k", "2", folder=indexed)
+    assert done.stdout.splitlines()[0].endswith("docs/whales.txt")
+    assert "dense #1" in done.stdout
+    assert "reranked #1" in done.stdout
+    only = crossrag(
+        "search", "largest animal", "--where", "source=docs/office.html", "--json", folder=indexed
+    )
+    found = json.loads(only.stdout)["candidates"]
+    assert {candidate["chunk"]["source"] for candidate in found} == {"docs/office.html"}
+
+
+def test_the_same_call_prints_the_same(indexed: Path) -> None:
+    calls = [
+        json.loads(
+            crossrag(
+                "ask", "When does the office open?", "--json", folder=indexed, PYTHONHASHSEED=seed
+            ).stdout
+        )
+        for seed in ("1", "2")
+    ]
+    for call in calls:
+        call.pop("timings")
+        call["ranking"].pop("timings")
+    assert calls[0] == calls[1]
+
+
+def test_status_doctor_and_config(indexed: Path) -> None:
+    assert json.loads(crossrag("status", "--json", folder=indexed).stdout)["documents"] == 3
+    checked = crossrag("doctor", folder=indexed)
+    assert checked.returncode == 0, checked.stdout
+    assert "3 documents" in checked.stdout
+    (indexed / "crossrag.toml").write_text("[reranking]\ntop_k = 3\n", encoding="utf-8")
+    shown = crossrag(
+        "config",
+        "show",
+        "--json",
+        "--set",
+        "context.token_budget=99",
+        folder=indexed,
+        CROSSRAG_OPENAI__API_KEY="sk-abc",
+    )
+    rows = json.loads(shown.stdout)
+    assert rows["reranking.top_k"] == {"value": "3", "origin": "crossrag.toml"}
+    assert rows["context.token_budget"] == {"value": "99", "origin": "argument"}
+    assert rows["openai.api_key"] == {"value": "**********", "origin": "CROSSRAG_OPENAI__API_KEY"}
+    assert rows["retrieval.rrf_k"]["origin"] == "default"
+    (indexed / "crossrag.toml").unlink()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["serch", "x"], 2, "Did you mean 'search'"),
+        (["search"], 2, "Missing argument"),
+        (["search", "x", "--nope"], 2, "--nope"),
+        (["search", " "], 2, "question is empty"),
+        (["ingest", "nowhere"], 2, "does not exist"),
+        (["search", "x", "--where", "source"], 2, "KEY=VALUE"),
+        (["search", "x", "--index", "none"], 3, "crossrag ingest PATH"),
+        (["search", "x", "--set", "embedder.model=onnx:gone"], 4, "model.onnx is missing"),
+        (["ask", "how to restore a backup", "--set", "generator.model=openai:m"], 5, "OPENAI_API_KEY"),
+        (["search", "x", "--set", "reranking.topk=3"], 7, "Did you mean 'top_k'"),
+        (["search", "x", "--set", "reranking.top_k=many"], 7, "reranking.top_k"),
+        (["search", "x", "--set", "index.store=pinecone"], 7, "Choices: edge"),
+        (["search", "x", "--set", "chunking.size=500"], 7, "--rebuild"),
+        (["ask", "x", "--config", "none.toml"], 7, "none.toml"),
+    ],
+)
+def test_errors_say_what_and_how_to_mend_it(
+    indexed: Path, arguments: list[str], code: int, says: str
+) -> None:
+    done = crossrag(*arguments, folder=indexed)
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    assert says in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_some_files_failing_is_told_by_the_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "good.txt").write_text("Good text.", encoding="utf-8")
+    (tmp_path / "bad.pdf").write_bytes(b"no pdf")
+    done = crossrag("ingest", ".", "--index", tmp_path.parent / "partial", folder=tmp_path)
+    assert done.returncode == 6
+    assert "bad.pdf" in done.stderr
+
+
+def test_help_of_every_command_has_an_example_or_says_what_it_does() -> None:
+    for command in ("ingest", "search", "ask", "status", "doctor", "demo", "config"):
+        done = crossrag(command, "-h", folder=Path.cwd())
+        assert done.returncode == 0
+        assert command in done.stdout
