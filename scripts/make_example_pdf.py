@@ -67,7 +67,7 @@ retrieval.rrf_k is 60: the constant of reciprocal rank fusion.
 reranking.model is onnx:bundled: the cross-encoder; none switches it off.
 reranking.depth is 50: how many candidates the cross-encoder reads.
 reranking.top_k is 6: how many passages are kept.
-reranking.threshold is 0.5: the least relevance for an answer.
+reranking.threshold is 0.1: the least relevance for an answer.
 reranking.deadline is empty: no limit on the seconds for reranking.
 reranking.threads is 0: all cores.
 context.token_budget is 2000: the most tokens of context.

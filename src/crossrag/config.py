@@ -69,7 +69,7 @@ class RerankingSettings(Section):
     model: str = Field("onnx:bundled", description="backend:model, or `none` for first-stage order")
     depth: int = Field(50, ge=1, le=1_000, description="candidates that the cross-encoder reads")
     top_k: int = Field(6, ge=1, le=1_000, description="passages kept")
-    threshold: float = Field(0.5, ge=0.0, le=1.0, description="least relevance for an answer")
+    threshold: float = Field(0.1, ge=0.0, le=1.0, description="least relevance for an answer")
     deadline: float | None = Field(None, gt=0, description="seconds for reranking; none = no limit")
     threads: int = Field(0, ge=0, description="threads for the model; 0 = all cores")
 

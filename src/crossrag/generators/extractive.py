@@ -55,9 +55,12 @@ class ExtractiveGenerator:
         for position, quote in enumerate(
             sorted(chosen, key=lambda quote: (quote.source.number, quote.start))
         ):
-            gap = "" if position == 0 else "\n\n" if "\n" in quote.text else " "
+            block = "```" in quote.text
+            gap = "" if position == 0 else "\n\n" if block else " "
             literal = _NUMERIC_BRACKET.sub("[" + WORD_JOINER, quote.text)
-            yield f"{gap}{literal} [{quote.source.number}]"
+            before = "\n" if block else " "
+            # A mark on the line of a closing fence would keep the fence open.
+            yield f"{gap}{literal}{before}[{quote.source.number}]"
 
     def _scored(self, question: str, quotes: Sequence[_Quote]) -> list[_Quote]:
         texts = [quote.text for quote in quotes]
