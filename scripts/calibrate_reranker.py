@@ -57,9 +57,8 @@ def main() -> None:
     print(f"ECE {_error(probabilities, truth):.4f}")
     best = np.sort(probabilities.reshape(-1, READ).max(1))
     for share in (0.02, 0.05, 0.1):
-        print(
-            f"{1 - share:.0%} of the questions have a passage of relevance {best[int(share * len(best))]:.3f} or more"
-        )
+        reached = best[int(share * len(best))]
+        print(f"{1 - share:.0%} of the questions have a passage of relevance {reached:.3f} or more")
     _set_residual(arguments.model, sparse / slope, slope, intercept)
 
 
