@@ -5,19 +5,24 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from . import answering, chunking, context, indexing, loading, registry, reranking, retrieval
 from .config import Loaded, Settings, load_settings
-from .errors import LoadError, UsageError
+from .errors import FingerprintError, LoadError, UsageError
 from .manifest import Entry, Manifest
-from .types import Answer, Done, Event, Failure, IngestReport, Ranking, Turn, Where
+from .types import Answer, Chunk, Document, Done, Event, Failure, IngestReport, Ranking, Turn, Where
 
 if TYPE_CHECKING:
     from .indexing import File, Progress
     from .protocols import Embedder, Generator, Reranker, SparseEncoder, Store
+
+
+_CHUNK_TOKENIZER = registry.BUNDLED_MODELS / "progressive-reranker" / "tokenizer.json"
+"""What `chunking.unit = "tokens"` counts: the tokens that the bundled reranker sees."""
 
 
 class Rag:
@@ -268,7 +273,7 @@ class Rag:
                 "format": "1",
                 "embedder": self.embedder.fingerprint,
                 "sparse": self.sparse_encoder.fingerprint,
-                "chunking": chunking.fingerprint(cut.size, cut.overlap, cut.unit),
+                "chunking": chunking.fingerprint(cut.size, cut.overlap, cut.unit, _CHUNK_TOKENIZER),
             },
             create=create,
         )
@@ -284,18 +289,20 @@ class Rag:
         shutil.rmtree(path / "shard", ignore_errors=True)
 
     def _check_not_held(self) -> None:
-        from .errors import FingerprintError
+        """An index that another process has open is not thrown away; one of other settings may be.
 
+        Raises:
+            StoreLockedError: Another process has it open.
+        """
         try:
             self._writable_store()
         except FingerprintError:
             return
 
-    def _split(self, document: Any) -> Sequence[Any]:
+    def _split(self, document: Document) -> Sequence[Chunk]:
         cut = self.settings.chunking
-        tokenizer = registry.BUNDLED_MODELS / "progressive-reranker" / "tokenizer.json"
         return chunking.split(
-            document, size=cut.size, overlap=cut.overlap, unit=cut.unit, tokenizer_file=tokenizer
+            document, size=cut.size, overlap=cut.overlap, unit=cut.unit, tokenizer_file=_CHUNK_TOKENIZER
         )
 
     def _rank(
@@ -307,7 +314,7 @@ class Rag:
         query = loading.clean_text(query).strip()
         store = self.store
         clock = _Clock()
-        candidates: Sequence[Any] = retrieval.retrieve(
+        candidates = retrieval.retrieve(
             query,
             embedder=self.embedder,
             sparse_encoder=self.sparse_encoder,
@@ -349,8 +356,6 @@ class _Clock:
 
 
 def _first(ranking: Ranking, count: int) -> Ranking:
-    from dataclasses import replace
-
     return replace(ranking, candidates=ranking.candidates[:count])
 
 
@@ -383,7 +388,7 @@ def _below(document_id: str, roots: Sequence[Path]) -> bool:
     return any(root == Path(document_id) or root in Path(document_id).parents for root in roots)
 
 
-def _load(data: bytes, file: File) -> Any:
+def _load(data: bytes, file: File) -> Document:
     try:
         return loading.load_bytes(
             data, suffix=file.path.suffix, document_id=file.document_id, source=file.source
