@@ -15,6 +15,7 @@ from crossrag import (
     IndexMissingError,
     Rag,
     Settings,
+    StoreError,
     StoreLockedError,
     UsageError,
 )
@@ -23,6 +24,7 @@ from crossrag.testing import CannedGenerator, HashedEmbedder, HashedTerms, Overl
 
 if TYPE_CHECKING:
     from crossrag.indexing import Progress
+    from crossrag.manifest import Entry
 
 
 def sources(rag: Rag) -> list[str]:
@@ -235,3 +237,88 @@ def test_without_a_reranker_the_fused_order_stands(rag: Rag, corpus: Path, tmp_p
         *_, last = plain.stream("restore a backup")
         assert isinstance(last, Done)
         assert last.answer.citations[0].source.startswith("docs/backup.md")
+
+
+def test_what_a_killed_run_wrote_goes_when_its_file_goes(
+    rag: Rag, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rag.ingest(corpus)
+    (corpus / "secret.txt").write_text("The secret plan of the whales.", encoding="utf-8")
+    _cut_before_the_whole_row(rag, corpus, monkeypatch)
+    (corpus / "secret.txt").unlink()
+    assert rag.ingest(corpus).deleted == 1
+    assert all(candidate.chunk.source != "docs/secret.txt" for candidate in rag.search("secret plan"))
+
+
+def test_a_killed_update_is_undone_when_the_old_text_comes_back(
+    rag: Rag, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rag.ingest(corpus)
+    old = (corpus / "whales.txt").read_text(encoding="utf-8")
+    (corpus / "whales.txt").write_text("Whales are fish.", encoding="utf-8")
+    _cut_before_the_whole_row(rag, corpus, monkeypatch)
+    (corpus / "whales.txt").write_text(old, encoding="utf-8")
+    rag.ingest(corpus)
+    assert rag.search("Whales are")[0].chunk.text == old.strip()
+
+
+def _cut_before_the_whole_row(rag: Rag, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = rag.manifest.record
+
+    def cut(entry: Entry) -> None:
+        if entry.complete:
+            raise KeyboardInterrupt
+        record(entry)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rag.manifest, "record", cut)
+        with pytest.raises(KeyboardInterrupt):
+            rag.ingest(corpus)
+
+
+def test_a_rebuild_that_cannot_be_done_leaves_the_index(rag: Rag, corpus: Path, tmp_path: Path) -> None:
+    rag.ingest(corpus)
+    (tmp_path / "void").mkdir()
+    with pytest.raises(UsageError, match="no files"):
+        rag.ingest(tmp_path / "void", rebuild=True)
+    assert rag.store.count() > 0
+
+
+def test_a_rebuild_with_other_settings_spares_an_index_in_use(rag: Rag, corpus: Path) -> None:
+    rag.ingest(corpus)
+    script = (
+        "import sys; from crossrag import Rag, Settings\n"
+        "from crossrag.config import ChunkingSettings, IndexSettings\n"
+        "from crossrag.testing import HashedEmbedder, HashedTerms\n"
+        "settings = Settings(index=IndexSettings(path=sys.argv[1]), chunking=ChunkingSettings(size=300))\n"
+        "rag = Rag(settings, embedder=HashedEmbedder(), sparse_encoder=HashedTerms())\n"
+        "rag.ingest(sys.argv[2], rebuild=True)"
+    )
+    command = [sys.executable, "-c", script, str(rag.settings.index.path), str(corpus)]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert StoreLockedError.__name__ in refused.stderr
+    rag.close()
+    assert rag.search("blue whale")[0].chunk.source == "docs/whales.txt"
+    rag.close()
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("damaged", ["fingerprint.json", "shard/edge_config.json"])
+def test_a_rebuild_mends_a_damaged_index(rag: Rag, corpus: Path, damaged: str) -> None:
+    rag.ingest(corpus)
+    rag.close()
+    (rag.settings.index.path / damaged).write_text("", encoding="utf-8")
+    with pytest.raises(StoreError):
+        rag.search("whale")
+    assert rag.ingest(corpus, rebuild=True).added == 3
+
+
+def test_names_that_are_no_utf8_are_indexed(rag: Rag, corpus: Path) -> None:
+    import os
+
+    odd = os.fsdecode(b"caf\xe9.txt")
+    (corpus / odd).write_text("Coffee is served all day long.", encoding="utf-8")
+    assert rag.ingest(corpus).added == 4
+    assert rag.search("coffee served")[0].chunk.source == "docs/caf\ufffd.txt"
+    (corpus / odd).unlink()
+    assert rag.ingest(corpus).deleted == 1

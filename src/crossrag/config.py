@@ -10,9 +10,9 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from .errors import ConfigError, did_you_mean
 
@@ -54,6 +54,12 @@ class ChunkingSettings(Section):
     size: int = Field(800, ge=1, description="longest passage, in units")
     overlap: int = Field(150, ge=0, description="units shared by neighbours")
     unit: Literal["characters", "tokens"] = Field("characters", description="what size counts")
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> Self:
+        if self.overlap >= self.size:
+            raise ValueError(f"overlap {self.overlap} must be smaller than size {self.size}")
+        return self
 
 
 class RetrievalSettings(Section):

@@ -1,7 +1,7 @@
 """Files -> store and manifest: what is new or changed is chunked, embedded and written; what is gone goes.
 
-Order of writing per document: chunks, stale chunks away, flush, manifest row. A run that is cut short at any
-point is made good by the next one. Knows nothing of queries.
+Order of writing per document: manifest row without hash, chunks, stale chunks away, flush, whole row. A run
+that is cut short at any point is made good by the next one. Knows nothing of queries.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import loading
 from .errors import LoadError
+from .manifest import Entry, Manifest
 from .types import Chunk, Document, Failure, IngestReport
 
 if TYPE_CHECKING:
-    from .manifest import Entry, Manifest
     from .protocols import Embedder, SparseEncoder, Store
 
 
@@ -50,13 +51,7 @@ class _Tally:
 
 
 class Indexer:
-    """Writes documents into one store and one manifest.
-
-    Args:
-        load: File bytes to Document.
-        split: Document to chunks.
-        entry: Makes a manifest row.
-    """
+    """Writes documents into one store and one manifest; `split` makes chunks of a document."""
 
     def __init__(
         self,
@@ -65,17 +60,13 @@ class Indexer:
         manifest: Manifest,
         embedder: Embedder,
         sparse_encoder: SparseEncoder,
-        load: Callable[[bytes, File], Document],
         split: Callable[[Document], Sequence[Chunk]],
-        entry: Callable[..., Entry],
     ) -> None:
         self._store = store
         self._manifest = manifest
         self._embedder = embedder
         self._sparse_encoder = sparse_encoder
-        self._load = load
         self._split = split
-        self._entry = entry
 
     def run(
         self,
@@ -120,7 +111,7 @@ class Indexer:
             tally.unchanged += 1
             return
         try:
-            chunks = self._split(self._load(data, file))
+            chunks = self._split(_loaded(data, file))
         except LoadError as error:
             tally.failed.append(Failure(source=file.source, reason=str(error)))
             return
@@ -129,14 +120,14 @@ class Indexer:
             if known is not None:
                 self._remove(file.document_id)
             return
+        # The empty hash stands for "not whole": whatever happens now, the next run knows of the document.
+        self._manifest.record(Entry(id=file.document_id, source=file.source, content_hash="", chunks=0))
         self._write(file, chunks)
         self._manifest.record(
-            self._entry(
-                id=file.document_id, source=file.source, content_hash=content_hash, chunks=len(chunks)
-            )
+            Entry(id=file.document_id, source=file.source, content_hash=content_hash, chunks=len(chunks))
         )
         tally.chunks += len(chunks)
-        if known is None:
+        if known is None or not known.complete:
             tally.added += 1
         else:
             tally.updated += 1
@@ -156,6 +147,49 @@ class Indexer:
         self._store.delete_document(document_id)
         self._store.flush()
         self._manifest.forget(document_id)
+
+
+def collect(roots: Sequence[Path]) -> tuple[list[File], list[Failure]]:
+    """Files below all roots, each once, in order; and those that no parser is for.
+
+    Raises:
+        LoadError: A folder cannot be listed.
+    """
+    files: dict[str, File] = {}
+    unknown: dict[str, Failure] = {}
+    for root in roots:
+        found = loading.find_files(root)
+        for path in found.known:
+            source = f"{root.name}/{path.relative_to(root).as_posix()}" if path != root else path.name
+            identity = identify(path)
+            files.setdefault(
+                identity, File(path=path, document_id=identity, source=loading.clean_text(source))
+            )
+        for path in found.unknown:
+            reason = f"no parser for {path.suffix or 'its type'}"
+            unknown.setdefault(identify(path), Failure(source=loading.clean_text(path.name), reason=reason))
+    return list(files.values()), list(unknown.values())
+
+
+def identify(path: Path) -> str:
+    """Document id of a file: its whole path, with bytes that are no UTF-8 written out."""
+    return path.as_posix().encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def is_below(document_id: str, roots: Sequence[Path]) -> bool:
+    """Whether a document is one of the roots or in one of them."""
+    return any(
+        document_id == root or document_id.startswith(root.rstrip("/") + "/") for root in map(identify, roots)
+    )
+
+
+def _loaded(data: bytes, file: File) -> Document:
+    try:
+        return loading.load_bytes(
+            data, suffix=file.path.suffix, document_id=file.document_id, source=file.source
+        )
+    except LoadError as error:
+        raise LoadError(error.message.removeprefix(f"{file.source}: "), hint=error.hint) from None
 
 
 def _described(chunk: Chunk) -> str:

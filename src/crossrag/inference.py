@@ -104,7 +104,11 @@ class OnnxModel:
         """
         size = int(self.config.get("batch_size", 32))
         tokens = int(self.config.get("batch_tokens", 4096))
-        order = sorted(range(len(encodings)), key=lambda position: len(encodings[position].ids))
+        order = list(range(len(encodings)))
+        if size > 1:
+            # Within blocks, so that a deadline costs the last texts and not the longest ones.
+            block = 8 * size
+            order.sort(key=lambda position: (position // block, len(encodings[position].ids)))
         batch: list[int] = []
         for position in order:
             width = len(encodings[position].ids)

@@ -1,6 +1,7 @@
-"""What is indexed: the truth about documents, in SQLite. One row per document, written last.
+"""What is indexed: the truth about documents, in SQLite. One row per document.
 
-Knows nothing of vectors; whoever writes chunks calls `record` after the store has flushed them.
+Knows nothing of vectors. Whoever writes chunks records an entry without a hash before, and the whole one
+after the store has flushed them.
 """
 
 from __future__ import annotations
@@ -26,13 +27,18 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A document that is in the index, whole."""
+    """A document of the index."""
 
     id: str
     source: str
     content_hash: str
-    """SHA-256 of the file's bytes, in hex."""
+    """SHA-256 of the file's bytes, in hex; empty while the document is being written."""
     chunks: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether the document is in the index, whole; else a run was cut short in the midst of it."""
+        return bool(self.content_hash)
 
 
 class Manifest:
@@ -68,7 +74,7 @@ class Manifest:
             }
 
     def record(self, entry: Entry) -> None:
-        """Say that a document is in the index, whole, replacing what was said of it before."""
+        """Replace what was said of a document before."""
         with self._translated():
             self._connection.execute(
                 "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)",

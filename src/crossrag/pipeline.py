@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from . import answering, chunking, context, indexing, loading, registry, reranking, retrieval
 from .config import Loaded, Settings, load_settings
-from .errors import FingerprintError, LoadError, UsageError
+from .errors import FingerprintError, StoreError, StoreLockedError, UsageError
 from .manifest import Entry, Manifest
-from .types import Answer, Chunk, Document, Done, Event, Failure, IngestReport, Ranking, Turn, Where
+from .types import Answer, Chunk, Document, Done, Event, IngestReport, Ranking, Turn, Where
 
 if TYPE_CHECKING:
-    from .indexing import File, Progress
+    from .indexing import Progress
     from .protocols import Embedder, Generator, Reranker, SparseEncoder, Store
 
 
@@ -103,29 +103,28 @@ class Rag:
         roots = [_existing(Path(path)) for path in paths]
         if not roots:
             raise UsageError("Nothing to ingest", hint="Name a file or a folder")
-        if rebuild:
-            self._drop()
-        files, unknown = _collect(roots)
-        if not files and not unknown and not self.manifest.entries():
+        files, unknown = indexing.collect(roots)
+        if not files and not unknown and (rebuild or not self.manifest.entries()):
             raise UsageError(
                 f"There are no files in {', '.join(map(str, roots))}", hint="Name another folder"
             )
+        if rebuild:
+            self._drop()
         indexer = indexing.Indexer(
             store=self._writable_store(),
             manifest=self.manifest,
             embedder=self.embedder,
             sparse_encoder=self.sparse_encoder,
-            load=_load,
             split=self._split,
-            entry=Entry,
         )
         wanted = {file.document_id for file in files}
-        gone = [known for known in self.manifest.entries() if known not in wanted and _below(known, roots)]
+        entries = self.manifest.entries()
+        gone = [known for known in entries if known not in wanted and indexing.is_below(known, roots)]
         return indexer.run(files, gone=gone, skipped=unknown, progress=progress)
 
     def documents(self) -> list[Entry]:
         """What is indexed, in order of source."""
-        return list(self.manifest.entries().values())
+        return [entry for entry in self.manifest.entries().values() if entry.complete]
 
     # --- query -> candidates -> reranked
 
@@ -150,7 +149,7 @@ class Rag:
             IndexMissingError: Nothing was ingested yet.
         """
         ranking = self._rank(query, top_k=top_k, where=where, deadline=deadline)
-        return _first(ranking, top_k or self.settings.reranking.top_k)
+        return _first(ranking, self.settings.reranking.top_k if top_k is None else top_k)
 
     # --- context -> answer
 
@@ -180,7 +179,7 @@ class Rag:
         )
         assembled = context.assemble(kept, token_budget=settings.context.token_budget)
         yield from answering.stream_answer(
-            question,
+            ranking.query,
             assembled,
             generator=self.generator,
             ranking=_first(ranking, settings.reranking.top_k),
@@ -280,23 +279,26 @@ class Rag:
 
     def _drop(self) -> None:
         """Only what an index consists of is removed, whatever else may lie in the folder."""
-        if (self.settings.index.path / "fingerprint.json").is_file():
+        path = self.settings.index.path
+        if (path / "fingerprint.json").is_file():
             self._check_not_held()
         self.close()
-        path = self.settings.index.path
-        for name in ("fingerprint.json", "manifest.sqlite", "manifest.sqlite-wal", "manifest.sqlite-shm"):
+        # The manifest first: without it nothing is taken for indexed, wherever this is cut short.
+        for name in ("manifest.sqlite", "manifest.sqlite-wal", "manifest.sqlite-shm", "fingerprint.json"):
             (path / name).unlink(missing_ok=True)
         shutil.rmtree(path / "shard", ignore_errors=True)
 
     def _check_not_held(self) -> None:
-        """An index that another process has open is not thrown away; one of other settings may be.
+        """An index that another process has open is not thrown away; a damaged one may be.
 
         Raises:
             StoreLockedError: Another process has it open.
         """
         try:
             self._writable_store()
-        except FingerprintError:
+        except StoreLockedError:
+            raise
+        except (FingerprintError, StoreError):
             return
 
     def _split(self, document: Document) -> Sequence[Chunk]:
@@ -309,9 +311,9 @@ class Rag:
         self, query: str, *, top_k: int | None = None, where: Where | None, deadline: float | None = None
     ) -> Ranking:
         settings = self.settings
-        if not query.strip():
-            raise UsageError("The question is empty", hint="Write a question, or a few words to look for")
         query = loading.clean_text(query).strip()
+        if not query:
+            raise UsageError("The question is empty", hint="Write a question, or a few words to look for")
         store = self.store
         clock = _Clock()
         candidates = retrieval.retrieve(
@@ -326,13 +328,14 @@ class Rag:
         clock.lap("retrieve")
         if self.reranker is None:
             return Ranking(query=query, candidates=tuple(candidates), timings=clock.laps)
-        seconds = deadline or settings.reranking.deadline
+        seconds = settings.reranking.deadline if deadline is None else deadline
+        wanted = settings.reranking.top_k if top_k is None else top_k
         reranked = reranking.rerank(
             query,
             candidates,
             reranker=self.reranker,
-            depth=max(settings.reranking.depth, top_k or 0),
-            top_k=top_k or settings.reranking.top_k,
+            depth=max(settings.reranking.depth, wanted),
+            top_k=wanted,
             deadline=None if seconds is None else time.monotonic() + seconds,
         )
         clock.lap("rerank")
@@ -363,35 +366,3 @@ def _existing(path: Path) -> Path:
     if not path.exists():
         raise UsageError(f"{path} does not exist", hint="Check the path")
     return path.resolve()
-
-
-def _collect(roots: Sequence[Path]) -> tuple[list[File], list[Failure]]:
-    """Files of all roots, each once, in order; and those that no parser is for."""
-    files: dict[str, File] = {}
-    unknown: dict[str, Failure] = {}
-    for root in roots:
-        found = loading.find_files(root)
-        for path in found.known:
-            source = f"{root.name}/{path.relative_to(root).as_posix()}" if path != root else path.name
-            files.setdefault(
-                path.as_posix(), indexing.File(path=path, document_id=path.as_posix(), source=source)
-            )
-        for path in found.unknown:
-            unknown.setdefault(
-                path.as_posix(),
-                Failure(source=path.name, reason=f"no parser for {path.suffix or 'its type'}"),
-            )
-    return list(files.values()), list(unknown.values())
-
-
-def _below(document_id: str, roots: Sequence[Path]) -> bool:
-    return any(root == Path(document_id) or root in Path(document_id).parents for root in roots)
-
-
-def _load(data: bytes, file: File) -> Document:
-    try:
-        return loading.load_bytes(
-            data, suffix=file.path.suffix, document_id=file.document_id, source=file.source
-        )
-    except LoadError as error:
-        raise LoadError(error.message.removeprefix(f"{file.source}: "), hint=error.hint) from None

@@ -31,9 +31,7 @@ app = typer.Typer(
 config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 
-IndexOption = Annotated[
-    Path | None, typer.Option("--index", "-i", help="Folder of the index.", envvar="CROSSRAG_INDEX__PATH")
-]
+IndexOption = Annotated[Path | None, typer.Option("--index", "-i", help="Folder of the index.")]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="Settings file in place of crossrag.toml.")
 ]
@@ -170,10 +168,6 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         show.talk("Interrupted. What was done is kept; the same command goes on from there.")
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader of a pipe went away: nothing is wrong, and nothing more can be said to it.
-        sys.stderr.close()
-        sys.exit(0)
     except Exception as error:  # noqa: BLE001 - the last frame before the shell
         if hasattr(error, "format_message"):
             _fail_usage(error)
@@ -192,6 +186,9 @@ def _fail(error: Exception, code: int) -> None:
 def _fail_usage(error: Any) -> None:
     """Click's and typer's own errors: unknown command or option, missing argument."""
     text = str(error.format_message())
+    if not text:
+        # No arguments: the help was printed, and says it all.
+        sys.exit(2)
     context = getattr(error, "ctx", None)
     where = f" See `{context.command_path} --help`." if context else ""
     show.error(text.rstrip(".") + "." + where)

@@ -11,6 +11,7 @@ logit is a correction of the first stage's scores. Weights and calibration stand
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ class OnnxReranker:
         self._max_tokens = int(config.get("max_tokens", 512))
         self._max_query_tokens = int(config.get("max_query_tokens", self._max_tokens // 2))
         self._residual: Mapping[str, float] = config.get("residual", {})
+        # Truncation is a state of the tokenizer: two threads must not set it at once.
+        self._tokenizing = threading.Lock()
         self._calibration: Mapping[str, float] = config.get("calibration", {})
 
     @property
@@ -89,6 +92,10 @@ class OnnxReranker:
 
     def _encode(self, query: str, texts: Sequence[str]) -> tuple[list[Encoding], list[bool], bool]:
         """Pairs in which the question keeps its tokens and the passage is cut."""
+        with self._tokenizing:
+            return self._encode_alone(query, texts)
+
+    def _encode_alone(self, query: str, texts: Sequence[str]) -> tuple[list[Encoding], list[bool], bool]:
         tokenizer = self._model.tokenizer
         head = tokenizer.encode(query, add_special_tokens=False)
         cut = len(head.ids) > self._max_query_tokens

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,21 +54,33 @@ class EdgeStore:
         self._path = path
         self._shard: qdrant_edge.EdgeShard | None = None
         shard, record = path / "shard", path / "fingerprint.json"
-        if record.is_file():
-            _check_fingerprint(record, fingerprint, path)
-            self._shard = self._opened(lambda: qdrant_edge.EdgeShard.load(str(shard)))
-        elif create:
-            shard.mkdir(parents=True, exist_ok=True)
-            self._shard = self._opened(lambda: self._created(shard, dimension))
-            # Last, and in one step: a shard without its fingerprint is one whose creation was cut short.
-            _write_whole(record, json.dumps(dict(fingerprint), indent=1, sort_keys=True))
-        else:
+        if not (create or record.is_file()):
             raise IndexMissingError(
                 f"There is no index at {path}", hint="Make one with `crossrag ingest PATH`"
             )
-        _write_whole(
-            path / "holder.json", json.dumps({"pid": os.getpid(), "command": Path(sys.argv[0]).name})
-        )
+        with self._translated("open"):
+            if record.is_file():
+                # The lock first: whoever goes on after a FingerprintError must not meet another process.
+                self._shard = qdrant_edge.EdgeShard.load(str(shard))
+            else:
+                shard.mkdir(parents=True, exist_ok=True)
+                self._shard = self._created(shard, dimension)
+        try:
+            self._claim(record, fingerprint)
+        except BaseException:
+            self.close()
+            raise
+
+    def _claim(self, record: Path, fingerprint: Mapping[str, str]) -> None:
+        """Compare or write the fingerprint, and say who holds the index."""
+        if record.is_file():
+            _check_fingerprint(record, fingerprint, self._path)
+        with self._translated("write to"):
+            if not record.is_file():
+                # Last, and in one step: a shard without its fingerprint is one whose creation was cut short.
+                _write_whole(record, json.dumps(dict(fingerprint), indent=1, sort_keys=True))
+            holder = {"pid": os.getpid(), "command": Path(sys.argv[0]).name}
+            _write_whole(self._path / "holder.json", json.dumps(holder))
 
     def upsert(
         self, chunks: Sequence[Chunk], dense: NDArray[np.float32], sparse: Sequence[SparseVector]
@@ -228,10 +240,6 @@ class EdgeStore:
             made.update(edge.UpdateOperation.create_field_index(f"metadata.{key}", schema))
         return made
 
-    def _opened(self, opening: Callable[[], qdrant_edge.EdgeShard]) -> qdrant_edge.EdgeShard:
-        with self._translated("open"):
-            return opening()
-
     @contextmanager
     def _translated(self, verb: str) -> Iterator[None]:
         """Qdrant Edge raises bare Exception: the text is all there is to tell them apart."""
@@ -269,7 +277,14 @@ def _conditions(edge: Any, where: Where) -> list[Any]:
 
 
 def _check_fingerprint(record: Path, expected: Mapping[str, str], path: Path) -> None:
-    stored = json.loads(record.read_text(encoding="utf-8"))
+    try:
+        stored = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        stored = None
+    if not isinstance(stored, dict):
+        raise StoreError(
+            f"{record} is damaged", hint="Build the index anew with `crossrag ingest --rebuild PATH`"
+        )
     differing = sorted(part for part in {*stored, *expected} if stored.get(part) != expected.get(part))
     if differing:
         changes = "; ".join(f"{part}: {stored.get(part)} -> {expected.get(part)}" for part in differing)
