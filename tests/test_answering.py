@@ -174,3 +174,10 @@ def test_what_a_colon_announces_comes_along() -> None:
 def test_repetition_is_quoted_once() -> None:
     used = context("A backup is written every night.", "A backup is  written every night.")
     assert "".join(extractive().stream("backup written night", used)).count("backup") == 1
+
+
+def test_titles_are_not_quoted() -> None:
+    used = context("Backups and what they cost\n\nBackups cost nothing but the space they take.")
+    assert "".join(extractive().stream("what backups cost", used)) == (
+        "Backups cost nothing but the space they take. [1]"
+    )

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from crossrag.protocols import Embedder, Reranker
 
 _NUMERIC_BRACKET = re.compile(r"\[(?=[\d ,]+\])")
-_LEAST_WORDS = 4
+_LEAST_WORDS, _LEAST_WORDS_WITHOUT_STOP = 4, 8
+_STOP = re.compile(r"[.!?:;。！？…][\"'”’»)\]*_`]*$|`{3}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,14 @@ def _quotable(context: Context) -> list[_Quote]:
         _Quote(source, start, text)
         for source in context.sources
         for start, text in _whole_sentences(source.chunk.text)
-        if len(text.split()) >= _LEAST_WORDS
+        if _is_statement(text)
     ]
+
+
+def _is_statement(text: str) -> bool:
+    """A few words without a full stop are a title or a scrap of a table, whatever their line looks like."""
+    words = len(text.split())
+    return words >= (_LEAST_WORDS if _STOP.search(text) else _LEAST_WORDS_WITHOUT_STOP)
 
 
 def _whole_sentences(text: str) -> Iterator[tuple[int, str]]:
