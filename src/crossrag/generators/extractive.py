@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _NUMERIC_BRACKET = re.compile(r"\[(?=[\d ,]+\])")
 _LEAST_WORDS, _LEAST_WORDS_WITHOUT_STOP = 4, 8
-_STOP = re.compile(r"[.!?:;。！？…][\"'”’»)\]*_`]*$|`{3}$")
+_STOP = re.compile("[.!?:;\u3002\uff01\uff1f\u2026][\"'\u201d\u2019\u00bb)\\]*_`]*$|`{3}$")
 
 
 @dataclass(frozen=True, slots=True)
