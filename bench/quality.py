@@ -50,46 +50,60 @@ def main() -> None:
     )
     parser.add_argument("--questions", type=int, default=150, help="most questions per set")
     parser.add_argument("--sets", nargs="*", help="only these")
+    parser.add_argument("--part", choices=("retrieval", "folders"), help="only this table")
     parser.add_argument("--out", type=Path, help="write the tables here too")
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
         sys.exit(f"{arguments.data} is missing: name a folder of BEIR sets with --data")
-    lines = list(_report(arguments.data, arguments.questions, arguments.sets))
+    lines = list(_report(arguments))
     if arguments.out:
         arguments.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _report(data: Path, questions: int, only: Sequence[str] | None) -> Iterator[str]:
+def _report(arguments: argparse.Namespace) -> Iterator[str]:
     started = time.perf_counter()
     head = (
         f"Measured on {date.today().isoformat()}, {_machine()}, with",  # noqa: DTZ011 - the day where it ran
         f"`{' '.join(['python', *sys.argv])}`.",
-        f"Questions per set: at most {questions}, sampled with seed {SEED}.",
+        f"Questions per set: at most {arguments.questions}, sampled with seed {SEED}.",
         "",
-        "| set | documents | questions | " + " | ".join(STAGES) + " | ms per question |",
-        "|---|---|---|" + "---|" * (len(STAGES) + 1),
     )
     yield from _printed(head)
+    if arguments.part != "folders":
+        yield from _retrieval_table(arguments.data / "ir" / "dev", arguments.questions, arguments.sets)
+    if arguments.part != "retrieval":
+        yield from _folder_table(arguments.data / "rag", arguments.questions, arguments.sets)
+    yield from _printed(("", f"In all {time.perf_counter() - started:.0f} s."))
+
+
+def _retrieval_table(data: Path, questions: int, only: Sequence[str] | None) -> Iterator[str]:
+    yield from _printed(
+        (
+            "| set | documents | questions | " + " | ".join(STAGES) + " | ms per question |",
+            "|---|---|---|" + "---|" * (len(STAGES) + 1),
+        )
+    )
     sums: dict[str, list[float]] = {stage: [] for stage in STAGES}
-    for folder in sorted((data / "ir" / "dev").iterdir()):
-        if only and folder.name not in only:
-            continue
-        row, figures = _retrieval(folder, questions)
-        for stage in STAGES:
-            sums[stage].append(figures[stage])
-        yield from _printed((row,))
+    for folder in sorted(data.iterdir()):
+        if not only or folder.name in only:
+            row, figures = _retrieval(folder, questions)
+            for stage in STAGES:
+                sums[stage].append(figures[stage])
+            yield from _printed((row,))
     means = " | ".join(f"**{statistics.mean(sums[stage]):.3f}**" if sums[stage] else "" for stage in STAGES)
     yield from _printed((f"| mean | | | {means} | |", ""))
+
+
+def _folder_table(data: Path, questions: int, only: Sequence[str] | None) -> Iterator[str]:
     yield from _printed(
         (
             "| folder | files | questions | reference's words cited | answered | ms per question |",
             "|---|---|---|---|---|---|",
         )
     )
-    for folder in sorted((data / "rag").iterdir()):
+    for folder in sorted(data.iterdir()):
         if not only or folder.name in only:
             yield from _printed((_folder(folder, questions),))
-    yield from _printed(("", f"In all {time.perf_counter() - started:.0f} s."))
 
 
 def _printed(lines: Sequence[str]) -> Sequence[str]:
