@@ -165,7 +165,7 @@ def _gather_words(ids: str, output: str) -> list[Any]:
 
 
 def _add_and_normalise(node: Any) -> list[Any]:
-    # In onnxruntime 1.32 SkipLayerNormalization is many times slower, and made of Add again, but not of Sum.
+    # In onnxruntime 1.32 SkipLayerNormalization takes twice as long; it is made of Add again, not of Sum.
     values, residual, weight, shift, bias = node.input
     output = node.output[0]
     epsilon = next(a.f for a in node.attribute if a.name == "epsilon")
