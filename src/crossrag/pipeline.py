@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from . import answering, chunking, context, indexing, loading, registry, reranking, retrieval
-from .config import Loaded, Settings, load_settings
+from .config import Settings, load_settings
 from .errors import FingerprintError, StoreError, StoreLockedError, UsageError
 from .manifest import Entry, Manifest
 from .types import Answer, Chunk, Document, Done, Event, IngestReport, Ranking, Turn, Where
@@ -71,12 +71,7 @@ class Rag:
         arguments: dict[str, Mapping[str, Any]] = dict(sections)
         if path is not None:
             arguments["index"] = {**arguments.get("index", {}), "path": Path(path)}
-        return cls.from_loaded(load_settings(arguments))
-
-    @classmethod
-    def from_loaded(cls, loaded: Loaded) -> Self:
-        """From settings that were merged already."""
-        return cls(loaded.settings)
+        return cls(load_settings(arguments).settings)
 
     # --- documents -> chunks -> index
 

@@ -70,4 +70,4 @@ def _ranks(leg: Sequence[Hit]) -> dict[str, int]:
 
 
 def _tie(hit: Hit) -> tuple[float, str, int, str]:
-    return -hit.dense, hit.chunk.source, hit.chunk.position, hit.chunk.id
+    return -hit.dense, *hit.chunk.place

@@ -66,6 +66,11 @@ class Chunk:
             return f"{self.source}, page {self.page}"
         return f"{self.source}, {' > '.join(self.title_path)}" if self.title_path else self.source
 
+    @property
+    def place(self) -> tuple[str, int, str]:
+        """Breaks ties between equal scores the same way in every run and on every machine."""
+        return self.source, self.position, self.id
+
     def payload(self) -> dict[str, Any]:
         """The stored form: `page_content` and `metadata`, as `langchain_qdrant` reads them."""
         metadata = dict(self.metadata) | {

@@ -199,7 +199,7 @@ def _fail_usage(error: Any) -> None:
 def _rag(index: Path | None, config: Path | None, settings: list[str] | None) -> Iterator[Rag]:
     from crossrag.pipeline import Rag
 
-    with Rag.from_loaded(_loaded(index, config, settings)) as rag:
+    with Rag(_loaded(index, config, settings).settings) as rag:
         yield rag
 
 

@@ -60,7 +60,7 @@ def examine(load: Callable[[], Loaded]) -> Iterator[Finding]:
         yield Finding(subject="settings", text=str(error), exit_code=error.exit_code)
         return
     yield Finding(subject="settings", text=f"{len(loaded.origins)} set, the others at their defaults")
-    with Rag.from_loaded(loaded) as rag:
+    with Rag(loaded.settings) as rag:
         yield _check("embedder", lambda: _embeds(rag))
         yield _check("reranker", lambda: _scores(rag))
         yield _check("generator", lambda: f"{rag.generator.fingerprint}")

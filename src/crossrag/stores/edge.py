@@ -129,7 +129,7 @@ class EdgeStore:
                     scores.get(DENSE, {}).get(str(point.id), 0.0),
                     scores.get(SPARSE, {}).get(str(point.id), 0.0),
                 )
-                for point in sorted(points, key=lambda point: (-point.score, *_place(chunks[str(point.id)])))
+                for point in sorted(points, key=lambda point: (-point.score, *chunks[str(point.id)].place))
             )
             for leg, points in found.items()
         }
@@ -257,11 +257,6 @@ class EdgeStore:
                 f"Could not {verb} the index at {self._path}: {str(error)[:300]}",
                 hint="Check free space and permissions there, then run the same command again",
             ) from error
-
-
-def _place(chunk: Chunk) -> tuple[str, int, str]:
-    """Breaks ties the same way in every run and on every machine."""
-    return chunk.source, chunk.position, chunk.id
 
 
 def _conditions(edge: Any, where: Where) -> list[Any]:

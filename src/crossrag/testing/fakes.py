@@ -149,9 +149,9 @@ class MemoryStore:
             for chunk, row, terms in self._rows.values()
             if _passes(chunk, where or {})
         ]
-        by_dense = sorted(hits, key=lambda hit: (-hit.dense, *_place(hit.chunk))) if dense is not None else []
+        by_dense = sorted(hits, key=lambda hit: (-hit.dense, *hit.chunk.place)) if dense is not None else []
         by_sparse = sorted(
-            (hit for hit in hits if hit.sparse > 0), key=lambda hit: (-hit.sparse, *_place(hit.chunk))
+            (hit for hit in hits if hit.sparse > 0), key=lambda hit: (-hit.sparse, *hit.chunk.place)
         )
         return Rankings(tuple(by_dense[:limit]), tuple(by_sparse[:limit]))
 
@@ -196,10 +196,6 @@ def _overlap(rarities: dict[int, float], terms: SparseVector) -> float:
         for index, value in zip(terms.indices, terms.values, strict=True)
         if index in rarities
     )
-
-
-def _place(chunk: Chunk) -> tuple[str, int, str]:
-    return chunk.source, chunk.position, chunk.id
 
 
 def _passes(chunk: Chunk, where: Where) -> bool:
