@@ -1,5 +1,5 @@
 # The same commands for people and for CI. Each makes what it needs in .venv; uv is used where it is there.
-.PHONY: demo test check fix bench-quality clean help
+.PHONY: demo test check fix bench-quality bench-folders bench-rerank clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -21,8 +21,14 @@ fix: .venv/.dev ## format and mend what can be mended
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench-quality: .venv/.dev ## nDCG@10 per stage on labelled data (DATA=folder)
+bench-quality: .venv/.dev ## nDCG@10 per stage on labelled data (DATA=folder of BEIR sets)
 	$(BIN)/python bench/quality.py $(if $(DATA),--data $(DATA))
+
+bench-folders: .venv/.dev ## whole answers over folders of files (DATA=folder)
+	$(BIN)/python bench/folders.py $(if $(DATA),--data $(DATA))
+
+bench-rerank: .venv/.bench ## our reranker beside other libraries (DATA=folder of BEIR sets, JSON=1 for one object)
+	@$(BIN)/python bench/rerank.py $(if $(DATA),--data $(DATA)) $(if $(JSON),--json)
 
 clean: ## remove what the commands made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -42,6 +48,14 @@ ifdef UV
 	uv pip install --quiet --python $(BIN)/python -e .
 else
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+endif
+	@touch $@
+
+.venv/.bench: .venv/.dev bench/requirements.txt
+ifdef UV
+	uv pip install --quiet --python $(BIN)/python -r bench/requirements.txt
+else
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt
 endif
 	@touch $@
 

@@ -1,43 +1,44 @@
-"""What each stage of the embedded default is worth, on labelled data.
+"""What each stage of the embedded default is worth, on labelled data: nDCG@10 with confidence intervals.
 
-    python bench/quality.py --data ../shared/data --questions 150 --out docs/quality-results.md
+    python bench/quality.py --data ../shared/data/ir/dev --questions 150 --out docs/quality-results.md
 
-Two tables. Retrieval: nDCG@10 by BM25, dense, fused and reranked, each over the whole corpus of the set, by
-ir-measures; a question without results counts as 0. Folders: real files ingested by `Rag`, its answers held
-against the reference answers: how often the reference's words stand in the cited text.
-
-Questions are a fixed sample (seed below). Nothing is trained or tuned here.
+Each set's whole corpus is searched; a question without results counts as 0. `reranked` is what a user gets
+(early exits, `--depth` candidates, the best 10 wanted), `all layers` the same model without early exits. A
+folder with `candidates/BM25.tsv` is measured over those candidates, too. Intervals are 95 % bootstrap over
+questions, of the difference to `fused`; ECE is over the ten best passages of each question. Questions are a
+fixed sample (seed below). Nothing is trained or tuned here.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import gzip
 import json
-import platform
-import random
-import re
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from datetime import date
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import ir_measures
+import numpy as np
 
-from crossrag import Rag
+from common import SEED, head, printed, sample
+from crossrag.calibration import calibration_error
 from crossrag.registry import load
-from crossrag.reranking import rerank
-from crossrag.retrieval import retrieve
-from crossrag.types import Candidate, Chunk
+from crossrag.training.judged import Collection, read_collections
+from crossrag.training.mining import Searcher, candidates
+from crossrag.types import Relevance, Scores
 
-SEED = 20261123
-STAGES = ("BM25", "dense", "fused", "reranked")
-Judgements = dict[str, dict[str, int]]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from crossrag.protocols import Reranker
+
+STAGES = ("BM25", "dense", "fused", "reranked", "all layers")
+LAYERS = 6
 
 
 def main() -> None:
@@ -46,12 +47,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--data", type=Path, default=Path("../shared/data"), help="folder with ir/dev and rag"
+        "--data", type=Path, default=Path("../shared/data/ir/dev"), help="folder of BEIR sets"
     )
     parser.add_argument("--questions", type=int, default=150, help="most questions per set")
     parser.add_argument("--sets", nargs="*", help="only these")
-    parser.add_argument("--part", choices=("retrieval", "folders"), help="only this table")
-    parser.add_argument("--out", type=Path, help="write the tables here too")
+    parser.add_argument("--model", default="progressive:bundled", help="reranker, backend:model")
+    parser.add_argument("--depth", type=int, default=100, help="candidates that are reranked")
+    parser.add_argument("--out", type=Path, help="write the table here too")
+    parser.add_argument("--raw", type=Path, help="write every logit here, as JSON Lines")
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
         sys.exit(f"{arguments.data} is missing: name a folder of BEIR sets with --data")
@@ -62,195 +65,196 @@ def main() -> None:
 
 def _report(arguments: argparse.Namespace) -> Iterator[str]:
     started = time.perf_counter()
-    head = (
-        f"Measured on {date.today().isoformat()}, {_machine()}, with",  # noqa: DTZ011 - the day where it ran
-        f"`{' '.join(['python', *sys.argv])}`.",
-        f"Questions per set: at most {arguments.questions}, sampled with seed {SEED}.",
-        "",
-    )
-    yield from _printed(head)
-    if arguments.part != "folders":
-        yield from _retrieval_table(arguments.data / "ir" / "dev", arguments.questions, arguments.sets)
-    if arguments.part != "retrieval":
-        yield from _folder_table(arguments.data / "rag", arguments.questions, arguments.sets)
-    yield from _printed(("", f"In all {time.perf_counter() - started:.0f} s."))
-
-
-def _retrieval_table(data: Path, questions: int, only: Sequence[str] | None) -> Iterator[str]:
-    yield from _printed(
+    yield from printed(head(arguments.questions))
+    columns = " | ".join(STAGES)
+    yield from printed(
         (
-            "| set | documents | questions | " + " | ".join(STAGES) + " | ms per question |",
-            "|---|---|---|" + "---|" * (len(STAGES) + 1),
+            f"| set | documents | questions | {columns} | reranked - fused | layers saved | ECE | ms |",
+            "|---|---|---|" + "---|" * (len(STAGES) + 4),
         )
     )
-    sums: dict[str, list[float]] = {stage: [] for stage in STAGES}
-    for folder in sorted(data.iterdir()):
-        if not only or folder.name in only:
-            row, figures = _retrieval(folder, questions)
-            for stage in STAGES:
-                sums[stage].append(figures[stage])
-            yield from _printed((row,))
-    means = " | ".join(f"**{statistics.mean(sums[stage]):.3f}**" if sums[stage] else "" for stage in STAGES)
-    yield from _printed((f"| mean | | | {means} | |", ""))
-
-
-def _folder_table(data: Path, questions: int, only: Sequence[str] | None) -> Iterator[str]:
-    yield from _printed(
-        (
-            "| folder | files | questions | reference's words cited | answered | ms per question |",
-            "|---|---|---|---|---|---|",
+    reranker = load("rerankers", arguments.model)
+    rows: list[Row] = []
+    for folder in sorted(arguments.data.iterdir()):
+        if not arguments.sets or folder.name in arguments.sets:
+            for row in _measured(folder, reranker, arguments):
+                rows.append(row)
+                yield from printed((row.line(),))
+    whole = [row for row in rows if row.counted]
+    if whole:
+        means = " | ".join(f"**{statistics.mean(row.mean(stage) for row in whole):.3f}**" for stage in STAGES)
+        gain = statistics.mean(row.mean("reranked") - row.mean("fused") for row in whole)
+        yield from printed(
+            (f"| mean of the {len(whole)} sets | | | {means} | **{gain * 100:+.1f}** | | | |",)
         )
+    yield from printed(("", f"In all {time.perf_counter() - started:.0f} s."))
+
+
+@dataclass(slots=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    documents: int
+    counted: bool = True
+    """Whether it belongs to the mean."""
+    values: dict[str, list[float]] = field(default_factory=dict)
+    """nDCG@10 per question."""
+    layers: list[int] = field(default_factory=list)
+    said: list[tuple[float, bool]] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def mean(self, stage: str) -> float:
+        """NDCG@10 of a stage."""
+        return statistics.mean(self.values[stage])
+
+    def line(self) -> str:
+        """As Markdown."""
+        values = " | ".join(f"{self.mean(stage):.3f}" for stage in STAGES)
+        low, high = interval(np.asarray(self.values["reranked"]) - np.asarray(self.values["fused"]))
+        gain = self.mean("reranked") - self.mean("fused")
+        saved = 1 - statistics.mean(self.layers) / LAYERS if self.layers else 0.0
+        error = calibration_error([p for p, _ in self.said], [y for _, y in self.said])
+        return (
+            f"| {self.name} | {self.documents} | {len(self.seconds)} | {values} "
+            f"| {gain * 100:+.1f} [{low * 100:+.1f}, {high * 100:+.1f}] | {saved * 100:.0f} % | {error:.3f} "
+            f"| {statistics.median(self.seconds) * 1000:.0f} |"
+        )
+
+
+def interval(differences: NDArray[np.float64], draws: int = 2_000) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean (Efron, 1979)."""
+    chance = np.random.default_rng(SEED)
+    means = chance.choice(differences, (draws, len(differences))).mean(1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _measured(folder: Path, reranker: Reranker, arguments: argparse.Namespace) -> Iterator[Row]:
+    (collection,) = read_collections(folder, splits=["test"])
+    searcher = Searcher(
+        collection.passages,
+        embedder=load("embedders", "onnx:bundled"),
+        sparse_encoder=load("sparse_encoders", "bm25"),
     )
-    for folder in sorted(data.iterdir()):
-        if not only or folder.name in only:
-            yield from _printed((_folder(folder, questions),))
+    chosen = sample(sorted(collection.judgements["test"]), arguments.questions)
+    yield _row(folder.name, collection, searcher, reranker, chosen, None, arguments)
+    listed = folder / "candidates" / "BM25.tsv"
+    if listed.is_file():
+        given = _listed(listed, collection)
+        over = [query for query in chosen if query in given]
+        row = _row(f"{folder.name}, BM25 top 100", collection, searcher, reranker, over, given, arguments)
+        row.counted = False
+        yield row
 
 
-def _printed(lines: Sequence[str]) -> Sequence[str]:
-    for line in lines:
-        print(line, flush=True)
-    return lines
-
-
-# --- retrieval
-
-
-def _retrieval(folder: Path, questions: int) -> tuple[str, dict[str, float]]:
-    corpus = list(_rows(folder / "corpus.jsonl.gz"))
-    queries = {row["_id"]: row["text"] for row in _rows(folder / "queries.jsonl.gz")}
-    judged = {query: judgements for query, judgements in _qrels(folder).items() if query in queries}
-    chosen = _sample(sorted(judged), questions)
-    with tempfile.TemporaryDirectory() as scratch:
-        search = _searcher(Path(scratch), corpus)
-        runs: dict[str, dict[str, dict[str, float]]] = {stage: {} for stage in STAGES}
-        seconds = []
-        for query in chosen:
-            begun = time.perf_counter()
-            for stage, ranked in search(queries[query]).items():
-                runs[stage][query] = {doc: -float(rank) for rank, doc in enumerate(ranked)}
-            seconds.append(time.perf_counter() - begun)
-    truth = {query: judged[query] for query in chosen}
-    measure = ir_measures.nDCG @ 10
-    figures = {
-        stage: float(ir_measures.calc_aggregate([measure], truth, run)[measure])
-        for stage, run in runs.items()
-    }
-    values = " | ".join(f"{figures[stage]:.3f}" for stage in STAGES)
-    latency = f"{statistics.median(seconds) * 1000:.0f}"
-    return f"| {folder.name} | {len(corpus)} | {len(chosen)} | {values} | {latency} |", figures
-
-
-def _searcher(scratch: Path, corpus: Sequence[Any]) -> Callable[[str], dict[str, list[str]]]:
-    """Each document is one passage, as these sets judge whole documents; long ones are cut by the models."""
-    embedder, terms = load("embedders", "onnx:bundled"), load("sparse_encoders", "bm25")
-    reranker = load("rerankers", "onnx:bundled")
-    store = load(
-        "stores", "edge", path=scratch, dimension=embedder.dimension, fingerprint={"bench": "1"}, create=True
-    )
-    texts = [f"{row.get('title', '')}\n{row['text']}".strip() for row in corpus]
-    names = [row["_id"] for row in corpus]
-    for start in range(0, len(texts), 2_000):
-        part = slice(start, start + 2_000)
-        chunks = [_as_chunk(start + offset, text) for offset, text in enumerate(texts[part])]
-        store.upsert(chunks, embedder.embed_documents(texts[part]), terms.encode_documents(texts[part]))
-
-    def search(query: str) -> dict[str, list[str]]:
-        fused = retrieve(query, embedder=embedder, sparse_encoder=terms, store=store, fetch_k=100)
-        reranked = rerank(query, fused, reranker=reranker, depth=50).candidates
-        return {
-            "BM25": _by_rank(fused, names, "sparse_rank"),
-            "dense": _by_rank(fused, names, "dense_rank"),
-            "fused": [names[candidate.chunk.position] for candidate in fused],
-            "reranked": [names[candidate.chunk.position] for candidate in reranked],
+def _row(
+    name: str,
+    collection: Collection,
+    searcher: Searcher,
+    reranker: Reranker,
+    chosen: Sequence[str],
+    given: Mapping[str, list[int]] | None,
+    arguments: argparse.Namespace,
+) -> Row:
+    row = Row(name, len(collection.passages))
+    runs: dict[str, dict[str, list[int]]] = {stage: {} for stage in STAGES}
+    judged = collection.judgements["test"]
+    texts = [collection.queries[query] for query in chosen]
+    for query, text, (dense, sparse) in zip(chosen, texts, searcher.scores(texts), strict=True):
+        allowed = None
+        if given is not None:
+            allowed = np.zeros(len(dense), bool)
+            allowed[given[query]] = True
+        fused = candidates(dense, sparse, depth=100, allowed=allowed)
+        read = fused[: arguments.depth]
+        quick, whole = _scored(reranker, text, read, searcher, (dense, sparse), row)
+        order = {
+            "BM25": [p for p in sorted(fused, key=lambda p: -sparse[p]) if sparse[p] > 0],
+            "dense": sorted(fused, key=lambda p: -dense[p]),
+            "fused": fused,
+            "reranked": _ordered(read, quick) + fused[arguments.depth :],
+            "all layers": _ordered(read, whole) + fused[arguments.depth :],
         }
-
-    return search
-
-
-def _as_chunk(position: int, text: str) -> Chunk:
-    point = f"00000000-0000-4000-8000-{position:012d}"
-    return Chunk(
-        id=point, document_id=point, source=point, text=text, start=0, end=len(text), position=position
-    )
-
-
-def _by_rank(candidates: Sequence[Candidate], names: Sequence[str], rank: str) -> list[str]:
-    ranked = [(getattr(candidate.scores, rank), candidate.chunk.position) for candidate in candidates]
-    return [names[position] for place, position in sorted(pair for pair in ranked if pair[0] is not None)]
-
-
-# --- folders of files
+        if given is not None:
+            order["BM25"] = given[query]
+        for stage, ranked in order.items():
+            runs[stage][query] = ranked
+        grades = judged[query]
+        row.said += [
+            (p, grades.get(searcher.passages[number].id, 0) > 0)
+            for p, number in sorted(zip(whole.relevance, read, strict=True), reverse=True)[:10]
+        ]
+        if arguments.raw:
+            _write_raw(arguments.raw, name, query, read, whole, (dense, sparse), searcher, grades)
+    for stage, run in runs.items():
+        row.values[stage] = _ndcg(run, {query: judged[query] for query in chosen}, searcher)
+    return row
 
 
-def _folder(folder: Path, questions: int) -> str:
-    rows = [row for row in _rows(folder / "questions.jsonl.gz") if row.get("answers") or row.get("evidence")]
-    chosen = _sample(rows, min(questions, 100))
-    files = [path for path in (folder / "docs").rglob("*") if path.is_file()]
-    recalls, answered, seconds = [], 0, []
-    with tempfile.TemporaryDirectory() as scratch, Rag.open(Path(scratch) / "index") as rag:
-        rag.ingest(*_needed(folder / "docs", chosen, files))
-        for row in chosen:
-            begun = time.perf_counter()
-            answer = rag.ask(row["question"])
-            seconds.append(time.perf_counter() - begun)
-            answered += answer.status == "answered"
-            cited = {citation.number for citation in answer.citations}
-            text = " ".join(source.chunk.text for source in answer.context.sources if source.number in cited)
-            recalls.append(max(_words_found(reference, text) for reference in _references(row)))
-    share = statistics.mean(recalls)
-    return (
-        f"| {folder.name} | {len(files)} | {len(chosen)} | {share:.3f} | {answered / len(chosen):.2f} "
-        f"| {statistics.median(seconds) * 1000:.0f} |"
-    )
+def _scored(
+    reranker: Reranker,
+    text: str,
+    read: Sequence[int],
+    searcher: Searcher,
+    legs: tuple[NDArray[np.float32], NDArray[np.float32]],
+    row: Row,
+) -> tuple[Relevance, Relevance]:
+    passages = [searcher.passages[number].described for number in read]
+    scores = [Scores(dense=float(legs[0][number]), sparse=float(legs[1][number])) for number in read]
+    begun = time.perf_counter()
+    quick = reranker.score(text, passages, first_stage=scores, top_k=10)
+    row.seconds.append(time.perf_counter() - begun)
+    row.layers += quick.layers
+    return quick, reranker.score(text, passages, first_stage=scores)
 
 
-def _needed(docs: Path, rows: Sequence[Any], files: Sequence[Path]) -> list[Path]:
-    """The whole folder; of one with hundreds of files, those asked about and fifty others."""
-    if len(files) <= 100:
-        return [docs]
-    named = {source for row in rows for source in row["sources"]}
-    others = _sample(sorted(path for path in files if path.name not in named), 50)
-    return sorted([path for path in files if path.name in named] + others)
+def _ordered(read: Sequence[int], said: Relevance) -> list[int]:
+    return [read[place] for place in sorted(range(len(read)), key=lambda place: (-said.logit[place], place))]
 
 
-def _references(row: Any) -> list[str]:
-    evidence = [item["content"] if isinstance(item, dict) else item for item in row.get("evidence", [])]
-    return row["answers"] or [" ".join(evidence)]
+def _ndcg(
+    run: Mapping[str, Sequence[int]], truth: Mapping[str, Mapping[str, int]], searcher: Searcher
+) -> list[float]:
+    measure = ir_measures.nDCG @ 10
+    ranked = {
+        query: {searcher.passages[number].id: -float(rank) for rank, number in enumerate(numbers)}
+        for query, numbers in run.items()
+    }
+    found = {row.query_id: row.value for row in ir_measures.iter_calc([measure], truth, ranked)}
+    return [found.get(query, 0.0) for query in truth]
 
 
-def _words_found(reference: str, text: str) -> float:
-    wanted, there = set(_words(reference)), set(_words(text))
-    return len(wanted & there) / len(wanted) if wanted else 1.0
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
-
-
-# --- reading
-
-
-def _qrels(folder: Path) -> Judgements:
-    judgements: Judgements = {}
-    with (folder / "qrels" / "test.tsv").open(encoding="utf-8") as lines:
+def _listed(path: Path, collection: Collection) -> dict[str, list[int]]:
+    position = {passage.id: number for number, passage in enumerate(collection.passages)}
+    listed: dict[str, list[int]] = {}
+    with path.open(encoding="utf-8") as lines:
         for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
-            judgements.setdefault(row["query-id"], {})[row["corpus-id"]] = int(row["score"])
-    return judgements
+            listed.setdefault(row["query-id"], []).append(position[row["corpus-id"]])
+    return listed
 
 
-def _rows(path: Path) -> Iterator[Any]:
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
-
-
-def _sample(items: Sequence[Any], count: int) -> list[Any]:
-    return random.Random(SEED).sample(list(items), min(count, len(items)))  # noqa: S311 - a sample, no secret
-
-
-def _machine() -> str:
-    import os
-
-    return f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}"
+def _write_raw(  # noqa: PLR0913, PLR0917 - everything about one question
+    path: Path,
+    name: str,
+    query: str,
+    read: Sequence[int],
+    said: Relevance,
+    legs: tuple[NDArray[np.float32], NDArray[np.float32]],
+    searcher: Searcher,
+    grades: Mapping[str, int],
+) -> None:
+    rows = [
+        [
+            grades.get(searcher.passages[number].id, -1),
+            round(float(legs[0][number]), 4),
+            round(float(legs[1][number]), 3),
+            *(round(logit, 3) for logit in (said.by_exit[place] if said.by_exit else (said.logit[place],))),
+        ]
+        for place, number in enumerate(read)
+    ]
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"set": name, "query": query, "rows": rows}) + "\n")
 
 
 if __name__ == "__main__":

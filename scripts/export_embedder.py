@@ -5,7 +5,7 @@
     python scripts/export_embedder.py --passages corpus.jsonl.gz --out src/crossrag/models/minilm-l6-embedder
 
 `--passages` is JSON Lines with `text` and, if there is one, `title`. Measures every way of quantising against
-the torch original, prints the table and writes the best. Knows nothing of crossrag.
+the torch original, prints the table and writes the best.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,9 +27,15 @@ import torch
 from onnx import helper, numpy_helper
 
 import check_embedder as check
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from crossrag.training.quantisation import (
+    Limit,
+    by_column,
+    by_row,
+    gather_rows,
+    integer_product,
+    quantise_rows,
+)
+from crossrag.training.quantisation import constants as quantisation_constants
 
 CONFIG = {
     "kind": "embedder",
@@ -87,19 +93,9 @@ def fuse(source: Path, target: Path, *, separate: bool) -> None:
 
 @dataclass(frozen=True)
 class PerToken:
-    """Int8 products whose activations have one scale per token, where onnxruntime's own have one per batch.
+    """Int8 products whose activations have one scale per token: see `crossrag.training.quantisation`."""
 
-    Each row of activations is divided by its largest magnitude, becomes uint8 around 128 with a constant
-    scale, and is multiplied as integers; the row's scale returns as one product. What a text becomes then
-    does not depend on its company. Weights have one scale per column, the table of words one per row.
-    """
-
-    weights: str
-    """`7 bit`: at most 63. `paired`: two of one sign among four neighbours of a column add up to at most 128.
-
-    Either keeps 255 * (a + b) within int16, where AVX2 without VNNI adds pairs, so that nothing saturates
-    there. `8 bit`: at most 127, may saturate.
-    """
+    weights: Limit
     words: bool = True
 
     def __call__(self, source: Path, target: Path) -> None:
@@ -107,23 +103,22 @@ class PerToken:
         model = onnx.load(source)
         graph = model.graph
         constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-        added: dict[str, Any] = {"one": np.float32(1), "middle": np.uint8(128)}
-        added |= {"unit": np.float32(1 / 127), "tiny": np.float32(1e-12)}
+        added = quantisation_constants()
         nodes: list[Any] = []
         scaled: set[str] = set()
         for node in graph.node:
             first, second = (*node.input, "", "")[:2]
             if node.op_type == "MatMul" and second in constants:
                 if first not in scaled:
-                    nodes += _quantise_rows(first)
+                    nodes += quantise_rows(first)
                     scaled.add(first)
-                weights, scale = _by_column(constants.pop(second), self.weights)
+                weights, scale = by_column(constants.pop(second), self.weights)
                 added |= {f"{second}_int8": weights, f"{second}_scale": scale}
-                nodes += _integer_product(first, second, node.output[0])
+                nodes += integer_product(first, second, node.output[0])
             elif self.words and node.op_type == "Gather" and "word_embeddings" in first:
-                rows, scale = _by_row(constants.pop(first))
+                rows, scale = by_row(constants.pop(first))
                 added |= {"words_int8": rows, "words_scale": scale}
-                nodes += _gather_words(second, node.output[0])
+                nodes += gather_rows("words", second, node.output[0])
             elif node.op_type == "SkipLayerNormalization":
                 nodes += _add_and_normalise(node)
             else:
@@ -133,35 +128,6 @@ class PerToken:
             del field[:]
             field.extend(values)
         onnx.save(model, target)
-
-
-def _quantise_rows(name: str) -> list[Any]:
-    return [
-        helper.make_node("ReduceMax", [name], [f"{name}_high"], axes=[-1], keepdims=1),
-        helper.make_node("ReduceMin", [name], [f"{name}_low"], axes=[-1], keepdims=1),
-        helper.make_node("Neg", [f"{name}_low"], [f"{name}_depth"]),
-        helper.make_node("Max", [f"{name}_high", f"{name}_depth", "tiny"], [f"{name}_largest"]),
-        helper.make_node("Mul", [f"{name}_largest", "unit"], [f"{name}_row"]),
-        helper.make_node("Div", [name, f"{name}_row"], [f"{name}_divided"]),
-        helper.make_node("QuantizeLinear", [f"{name}_divided", "one", "middle"], [f"{name}_uint8"]),
-    ]
-
-
-def _integer_product(left: str, right: str, output: str) -> list[Any]:
-    inputs = [f"{left}_uint8", f"{right}_int8", "one", f"{right}_scale", "middle"]
-    return [
-        helper.make_node("MatMulIntegerToFloat", inputs, [f"{output}_units"], domain="com.microsoft"),
-        helper.make_node("Mul", [f"{output}_units", f"{left}_row"], [output]),
-    ]
-
-
-def _gather_words(ids: str, output: str) -> list[Any]:
-    return [
-        helper.make_node("Gather", ["words_int8", ids], ["words_units"]),
-        helper.make_node("Cast", ["words_units"], ["words_float"], to=onnx.TensorProto.FLOAT),
-        helper.make_node("Gather", ["words_scale", ids], ["words_row"]),
-        helper.make_node("Mul", ["words_float", "words_row"], [output]),
-    ]
 
 
 def _add_and_normalise(node: Any) -> list[Any]:
@@ -174,21 +140,6 @@ def _add_and_normalise(node: Any) -> list[Any]:
         helper.make_node("Sum", [f"{output}_biased", residual], [f"{output}_sum"]),
         helper.make_node("LayerNormalization", [f"{output}_sum", weight, shift], [output], epsilon=epsilon),
     ]
-
-
-def _by_column(weights: check.Floats, limit: str) -> tuple[NDArray[np.int8], check.Floats]:
-    peak = np.abs(weights).max(0) / (63 if limit == "7 bit" else 127)
-    if limit == "paired":
-        fours = weights.reshape(-1, 4, weights.shape[1])
-        for signed in (fours, -fours):
-            two_largest = np.sort(np.maximum(signed, 0), axis=1)[:, 2:].sum(1)
-            peak = np.maximum(peak, two_largest.max(0) / 127)
-    return np.rint(weights / peak).astype(np.int8), peak.astype(np.float32)
-
-
-def _by_row(table: check.Floats) -> tuple[NDArray[np.int8], check.Floats]:
-    scale = (np.abs(table).max(1, keepdims=True) / 127).astype(np.float32)
-    return np.rint(table / scale).astype(np.int8), scale
 
 
 @dataclass(frozen=True)
@@ -218,7 +169,8 @@ class PerBatch:
 
 def variants() -> Iterator[tuple[str, bool, PerToken | PerBatch]]:
     """Every way that is compared: its name, whether it is exact on AVX2 without VNNI, what does it."""
-    for limit in ("paired", "7 bit", "8 bit"):
+    limits: tuple[Limit, ...] = ("paired", "7 bit", "8 bit")
+    for limit in limits:
         yield f"per token, {limit}", limit != "8 bit", PerToken(limit)
     yield "per token, paired, fp32 words", True, PerToken("paired", words=False)
     for channel, reduced, signed in itertools.product((True, False), repeat=3):

@@ -64,10 +64,10 @@ chunking.overlap is 150: what neighbouring chunks share at most.
 chunking.unit is characters: what size and overlap count; tokens is the other choice.
 retrieval.fetch_k is 100: how many passages each leg fetches.
 retrieval.rrf_k is 60: the constant of reciprocal rank fusion.
-reranking.model is onnx:bundled: the cross-encoder; none switches it off.
-reranking.depth is 50: how many candidates the cross-encoder reads.
+reranking.model is progressive:bundled: the cross-encoder; none switches it off.
+reranking.depth is 100: how many candidates the cross-encoder reads.
 reranking.top_k is 6: how many passages are kept.
-reranking.threshold is 0.1: the least relevance for an answer.
+reranking.threshold is 0.03: the least relevance for an answer.
 reranking.deadline is empty: no limit on the seconds for reranking.
 reranking.threads is 0: all cores.
 context.token_budget is 2000: the most tokens of context.

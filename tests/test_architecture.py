@@ -11,6 +11,13 @@ import crossrag
 
 SOURCE = Path(crossrag.__file__).parent
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
+ALLOWED_MODULES = {
+    "rerankers/http.py": {"httpx"},
+    "rerankers/sentence_transformers.py": {"torch"},
+    "training/network.py": {"torch"},
+    "training/losses.py": {"torch"},
+    "training/loop.py": {"torch"},
+}
 FORBIDDEN_MODULES = {"pickle", "marshal", "shelve", "urllib.request", "requests", "httpx", "torch", "yaml"}
 
 
@@ -46,13 +53,14 @@ def test_files_and_functions_stay_small() -> None:
 
 def test_no_pickle_no_eval_no_downloads() -> None:
     for path in SOURCE.rglob("*.py"):
+        forbidden = FORBIDDEN_MODULES - ALLOWED_MODULES.get(path.relative_to(SOURCE).as_posix(), set())
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in FORBIDDEN_CALLS, f"{path}:{node.lineno}"
             if isinstance(node, ast.Import):
-                assert not {alias.name for alias in node.names} & FORBIDDEN_MODULES, f"{path}:{node.lineno}"
+                assert not {alias.name for alias in node.names} & forbidden, f"{path}:{node.lineno}"
             if isinstance(node, ast.ImportFrom):
-                assert node.module not in FORBIDDEN_MODULES, f"{path}:{node.lineno}"
+                assert node.module not in forbidden, f"{path}:{node.lineno}"
 
 
 def test_the_bundled_models_are_what_their_sums_say() -> None:

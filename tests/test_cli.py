@@ -147,3 +147,33 @@ def test_help_of_every_command_has_an_example_or_says_what_it_does() -> None:
         done = crossrag(command, "-h", folder=Path.cwd())
         assert done.returncode == 0
         assert command in done.stdout
+
+
+def test_calibrate_makes_a_threshold_out_of_a_wish(indexed: Path) -> None:
+    wish = ("ask", "How do I restore a backup?", "--set", "reranking.threshold=precision>=0.9")
+    before = crossrag(*wish, folder=indexed)
+    assert before.returncode == 7
+    assert "crossrag calibrate" in before.stderr
+    judged = (
+        ("How do I restore a backup?", "backup.md"),
+        ("Which animal is the largest?", "whales.txt"),
+        ("When does the office open?", "office.html"),
+    )
+    lines = [json.dumps({"question": question, "source": source}) for question, source in judged]
+    (indexed / "judged.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    done = crossrag("calibrate", "judged.jsonl", folder=indexed)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("3 questions")
+    after = crossrag(*wish, folder=indexed)
+    assert after.returncode == 0, after.stderr
+    assert "restore command. [1]" in after.stdout
+    (indexed / ".crossrag" / "calibration.json").unlink()
+
+
+def test_train_says_what_is_missing(indexed: Path) -> None:
+    done = crossrag("train", "--out", "model", folder=indexed)
+    assert done.returncode == 2
+    assert "--data FOLDER or --judgements FILE" in done.stderr
+    few = crossrag("train", "--out", "model", "--judgements", "none.jsonl", folder=indexed)
+    assert few.returncode == 2
+    assert "none.jsonl does not exist" in few.stderr

@@ -10,7 +10,7 @@ import pytest
 
 from crossrag.errors import ConfigError, MissingExtraError, ModelError
 from crossrag.registry import BUNDLED_MODELS, Backend, load
-from crossrag.rerankers.onnx import OnnxReranker
+from crossrag.rerankers.progressive import ProgressiveReranker
 from crossrag.types import Scores
 
 BUNDLED = BUNDLED_MODELS / "progressive-reranker"
@@ -22,33 +22,33 @@ def copied(tmp_path: Path) -> Path:
 
 
 def score(folder: Path) -> float:
-    (logit,) = OnnxReranker(folder).score("cat", ["A cat."], first_stage=[Scores(dense=0.5)]).logit
+    (logit,) = ProgressiveReranker(folder).score("cat", ["A cat."], first_stage=[Scores(dense=0.5)]).logit
     return logit
 
 
-def test_any_folder_with_model_and_tokenizer_works(copied: Path) -> None:
-    (copied / "SHA256SUMS").unlink()
-    (copied / "config.json").unlink()
-    bare = OnnxReranker(copied).score("cat", ["A cat."]).logit[0]
+def test_the_first_stage_is_part_of_the_logit() -> None:
+    reranker = ProgressiveReranker(BUNDLED)
+    low, high = reranker.score(
+        "cat", ["A cat."] * 2, first_stage=[Scores(dense=0.1), Scores(dense=0.5)]
+    ).logit
     config = json.loads((BUNDLED / "config.json").read_text(encoding="utf-8"))
-    # Without its config it is no residual: its own last logit is what counts.
-    assert score(BUNDLED) == pytest.approx(bare + config["residual"]["dense"] * 0.5, abs=1e-4)
+    assert high - low == pytest.approx(config["first_stage"]["dense"] * 0.4, abs=1e-4)
 
 
 def test_one_altered_byte_is_found(copied: Path) -> None:
-    data = bytearray((copied / "model.onnx").read_bytes())
+    data = bytearray((copied / "layers-3-4.onnx").read_bytes())
     data[len(data) // 2] ^= 1
-    (copied / "model.onnx").write_bytes(data)
-    with pytest.raises(ModelError, match=r"model.onnx is damaged.*reinstall"):
+    (copied / "layers-3-4.onnx").write_bytes(data)
+    with pytest.raises(ModelError, match=r"layers-3-4.onnx is damaged.*reinstall"):
         score(copied)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("model.onnx", b"", "model.onnx is empty"),
-        ("model.onnx", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
-        ("model.onnx", b"\x08\x07 cut", "cannot be loaded"),
+        ("layers-1-2.onnx", b"", "layers-1-2.onnx is empty"),
+        ("layers-1-2.onnx", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
+        ("layers-5-6.onnx", b"\x08\x07 cut", "cannot be loaded"),
         ("tokenizer.json", b"{}", "is no tokenizer"),
         ("config.json", b"{", "not valid JSON"),
         ("config.json", b"[]", "JSON object"),
@@ -67,13 +67,8 @@ def test_a_missing_file_is_named(copied: Path) -> None:
         score(copied)
 
 
-def test_a_residual_asks_for_its_first_stage() -> None:
-    with pytest.raises(ModelError, match="first_stage"):
-        OnnxReranker(BUNDLED).score("cat", ["A cat."])
-
-
 def test_unknown_backends_list_the_choices() -> None:
-    with pytest.raises(ConfigError, match=r"Did you mean 'onnx'\? Choices: onnx"):
+    with pytest.raises(ConfigError, match=r"Did you mean 'onnx'\? Choices: .*progressive"):
         load("rerankers", "onx:bundled")
     with pytest.raises(ConfigError, match="takes no model"):
         load("stores", "edge:there")

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from .errors import ConfigError, did_you_mean
 
@@ -72,12 +80,39 @@ class RetrievalSettings(Section):
 class RerankingSettings(Section):
     """Candidates to the few that matter."""
 
-    model: str = Field("onnx:bundled", description="backend:model, or `none` for first-stage order")
-    depth: int = Field(50, ge=1, le=1_000, description="candidates that the cross-encoder reads")
+    model: str = Field("progressive:bundled", description="backend:model, or `none` for first-stage order")
+    depth: int = Field(100, ge=1, le=1_000, description="candidates that the cross-encoder reads")
     top_k: int = Field(6, ge=1, le=1_000, description="passages kept")
-    threshold: float = Field(0.1, ge=0.0, le=1.0, description="least relevance for an answer")
+    threshold: float | str = Field(0.03, description="least relevance for an answer; or `precision>=0.9`")
     deadline: float | None = Field(None, gt=0, description="seconds for reranking; none = no limit")
+    cache: Path | None = Field(None, description="SQLite file that remembers scores; none = off")
     threads: int = Field(0, ge=0, description="threads for the model; 0 = all cores")
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _cache_may_be_off(cls, value: object) -> object:
+        return None if value in {"", "none"} else value
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _threshold_is_one(cls, value: object) -> object:
+        number = str(value).partition(">=")[2] if str(value).startswith("precision>=") else str(value)
+        try:
+            if 0.0 <= float(number) <= 1.0 and not isinstance(value, bool):
+                return value if isinstance(value, str) and value.startswith("precision") else float(number)
+        except ValueError:
+            pass
+        raise ValueError("a number from 0 to 1, or such as precision>=0.9")
+
+
+class RerankHttpSettings(Section):
+    """A rerank endpoint, for `reranking.model = http:…`."""
+
+    base_url: str | None = Field(None, description="endpoint; none = the maker's own")
+    model: str | None = Field(None, description="model on the server; none = its default")
+    api_key: SecretStr | None = Field(None, description="key; none = COHERE_API_KEY or JINA_API_KEY")
+    timeout: float = Field(30.0, gt=0, description="seconds for one request")
+    max_retries: int = Field(2, ge=0, le=10, description="further tries when the server is busy")
 
 
 class ContextSettings(Section):
@@ -112,6 +147,7 @@ class Settings(Section):
     chunking: ChunkingSettings = ChunkingSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
     reranking: RerankingSettings = RerankingSettings()
+    rerank_http: RerankHttpSettings = RerankHttpSettings()
     context: ContextSettings = ContextSettings()
     generator: GeneratorSettings = GeneratorSettings()
     openai: OpenAISettings = OpenAISettings()

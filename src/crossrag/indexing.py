@@ -134,7 +134,7 @@ class Indexer:
 
     def _write(self, file: File, chunks: Sequence[Chunk]) -> None:
         # Title and headings say what a passage is about; the passage itself often does not.
-        described = [_described(chunk) for chunk in chunks]
+        described = [chunk.described for chunk in chunks]
         self._store.upsert(
             chunks,
             self._embedder.embed_documents(described),
@@ -190,8 +190,3 @@ def _loaded(data: bytes, file: File) -> Document:
         )
     except LoadError as error:
         raise LoadError(error.message.removeprefix(f"{file.source}: "), hint=error.hint) from None
-
-
-def _described(chunk: Chunk) -> str:
-    heading = " > ".join(dict.fromkeys(part for part in (chunk.title, *chunk.title_path) if part))
-    return f"{heading}\n{chunk.text}" if heading else chunk.text

@@ -1,4 +1,4 @@
-"""A folder with `model.onnx` and `tokenizer.json` -> arrays, on onnxruntime and tokenizers.
+"""A folder with ONNX graphs and `tokenizer.json` -> arrays, on onnxruntime and tokenizers.
 
 Verifies the folder, cuts texts to length and groups them in batches. Does not know what the numbers mean.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,34 +24,40 @@ _LFS_POINTER = b"version https://git-lfs"
 
 
 class OnnxModel:
-    """An ONNX encoder with its tokenizer. Files are checked at once, the session is made at first use.
+    """One or several ONNX graphs with their tokenizer. Files are checked at once, sessions made at first use.
 
     Args:
-        directory: Folder with `model.onnx`, `tokenizer.json` and, if there are any, `config.json` and
-            `SHA256SUMS`.
+        directory: Folder with `model.onnx` (or what `graphs` in `config.json` names), `tokenizer.json` and,
+        if
+            there are any, `config.json` and `SHA256SUMS`.
         threads: Threads for one run; 0 = one per core.
+        batch_size: Texts per run where `config.json` does not say.
 
     Raises:
         ModelError: A file is missing, cut, a Git LFS pointer, or not what `SHA256SUMS` says.
     """
 
-    def __init__(self, directory: Path, *, threads: int = 0) -> None:
+    def __init__(self, directory: Path, *, threads: int = 0, batch_size: int = 32) -> None:
         self.directory = directory
         self._threads = threads
-        for name in ("model.onnx", "tokenizer.json"):
-            _check_file(directory / name)
+        self._batch_size = batch_size
         self.config: Mapping[str, Any] = _read_config(directory / "config.json")
+        self.graphs: tuple[str, ...] = tuple(self.config.get("graphs", ("model.onnx",)))
+        for name in (*self.graphs, "tokenizer.json"):
+            _check_file(directory / name)
+        self._sessions: dict[str, Any] = {}
+        self._making = threading.Lock()
 
     @cached_property
     def fingerprint(self) -> str:
-        """First 16 hex digits of the SHA-256 over model, tokenizer and config.
+        """First 16 hex digits of the SHA-256 over graphs, tokenizer and config.
 
         Raises:
             ModelError: A file is not what `SHA256SUMS` says.
         """
         digests = {
             name: hashlib.sha256((self.directory / name).read_bytes()).hexdigest()
-            for name in ("model.onnx", "tokenizer.json", "config.json")
+            for name in (*self.graphs, "tokenizer.json", "config.json")
             if (self.directory / name).is_file()
         }
         sums = self.directory / "SHA256SUMS"
@@ -80,38 +87,41 @@ class OnnxModel:
         return tokenizer
 
     def run(self, encodings: Sequence[Encoding]) -> NDArray[np.float32]:
-        """First output of the graph for one padded batch: float32[n, …]."""
-        import numpy as np
+        """First output of the only graph for one padded batch: float32[n, …]."""
+        return self.run_graph(self.graphs[0], feeds(encodings))[0]
 
-        width = max(len(encoding.ids) for encoding in encodings)
-        feeds = {name: np.zeros((len(encodings), width), np.int64) for name in self._input_names}
-        for row, encoding in enumerate(encodings):
-            values = {
-                "input_ids": encoding.ids,
-                "attention_mask": encoding.attention_mask,
-                "token_type_ids": encoding.type_ids,
-            }
-            for name, feed in feeds.items():
-                feed[row, : len(encoding.ids)] = values[name]
-        output: NDArray[np.float32] = self._session.run(self._output_names[:1], feeds)[0]
-        return output
+    def run_graph(self, name: str, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """All outputs of one graph; of the inputs, those that it asks for.
 
-    def batches(self, encodings: Sequence[Encoding]) -> Iterator[list[int]]:
+        Raises:
+            ModelError: The graph cannot be loaded, or asks for an input that is not there.
+        """
+        session = self._session(name)
+        wanted = [node.name for node in session.get_inputs()]
+        if unknown := set(wanted) - inputs.keys():
+            raise ModelError(
+                f"{self.directory / name} wants inputs {sorted(unknown)}",
+                hint=f"Export it with no other inputs than {', '.join(inputs)}",
+            )
+        outputs: list[NDArray[np.float32]] = session.run(None, {key: inputs[key] for key in wanted})
+        return outputs
+
+    def batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         """Positions grouped by like length: at most `batch_size` of them and `batch_tokens` padded tokens.
 
         A model that is quantised dynamically takes the scale of its activations from the whole batch, so the
         score of a pair would depend on its company: such a model says `"batch_size": 1` in its config.
         """
-        size = int(self.config.get("batch_size", 32))
+        size = int(self.config.get("batch_size", self._batch_size))
         tokens = int(self.config.get("batch_tokens", 4096))
-        order = list(range(len(encodings)))
+        order = list(range(len(lengths)))
         if size > 1:
             # Within blocks, so that a deadline costs the last texts and not the longest ones.
             block = 8 * size
-            order.sort(key=lambda position: (position // block, len(encodings[position].ids)))
+            order.sort(key=lambda position: (position // block, lengths[position]))
         batch: list[int] = []
         for position in order:
-            width = len(encodings[position].ids)
+            width = lengths[position]
             if batch and (len(batch) == size or (len(batch) + 1) * width > tokens):
                 yield batch
                 batch = []
@@ -119,23 +129,14 @@ class OnnxModel:
         if batch:
             yield batch
 
-    @property
-    def _input_names(self) -> list[str]:
-        known = {"input_ids", "attention_mask", "token_type_ids"}
-        names = [node.name for node in self._session.get_inputs()]
-        if unknown := set(names) - known:
-            raise ModelError(
-                f"{self.directory / 'model.onnx'} wants inputs {sorted(unknown)}",
-                hint="Export it with input_ids, attention_mask and token_type_ids alone",
-            )
-        return names
+    def _session(self, name: str) -> Any:
+        if name not in self._sessions:
+            with self._making:
+                if name not in self._sessions:
+                    self._sessions[name] = self._loaded(name)
+        return self._sessions[name]
 
-    @property
-    def _output_names(self) -> list[str]:
-        return [node.name for node in self._session.get_outputs()]
-
-    @cached_property
-    def _session(self) -> Any:
+    def _loaded(self, name: str) -> Any:
         import onnxruntime
 
         _ = self.fingerprint  # verifies the files before anything is made of them
@@ -144,19 +145,33 @@ class OnnxModel:
         options.log_severity_level = 3
         try:
             return onnxruntime.InferenceSession(
-                str(self.directory / "model.onnx"), options, providers=["CPUExecutionProvider"]
+                str(self.directory / name), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # noqa: BLE001
             # onnxruntime has no common base for its exceptions.
             raise ModelError(
-                f"{self.directory / 'model.onnx'} cannot be loaded: {str(error)[:200]}",
+                f"{self.directory / name} cannot be loaded: {str(error)[:200]}",
                 hint="The file may be cut: copy it again, or reinstall crossrag if it is the bundled one",
             ) from None
 
 
+def feeds(encodings: Sequence[Encoding]) -> dict[str, NDArray[Any]]:
+    """Ids, attention mask and token types, padded to the longest: int64[n, l] each."""
+    import numpy as np
+
+    width = max(len(encoding.ids) for encoding in encodings)
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    arrays = {name: np.zeros((len(encodings), width), np.int64) for name in names}
+    for row, encoding in enumerate(encodings):
+        columns = (encoding.ids, encoding.attention_mask, encoding.type_ids)
+        for name, values in zip(names, columns, strict=True):
+            arrays[name][row, : len(values)] = values
+    return arrays
+
+
 def _check_file(path: Path) -> None:
     if not path.is_file():
-        raise ModelError(f"{path} is missing", hint="A model folder holds model.onnx and tokenizer.json")
+        raise ModelError(f"{path} is missing", hint="A model folder holds its graphs and tokenizer.json")
     with path.open("rb") as file:
         head = file.read(64)
     if not head:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,19 +11,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from . import answering, chunking, context, indexing, loading, registry, reranking, retrieval
+from . import answering, assembly, calibrating, chunking, context, indexing, loading, reranking, retrieval
 from .config import Settings, load_settings
-from .errors import FingerprintError, StoreError, StoreLockedError, UsageError
+from .errors import FingerprintError, ModelError, StoreError, StoreLockedError, UsageError
 from .manifest import Entry, Manifest
 from .types import Answer, Chunk, Document, Done, Event, IngestReport, Ranking, Turn, Where
 
 if TYPE_CHECKING:
     from .indexing import Progress
     from .protocols import Embedder, Generator, Reranker, SparseEncoder, Store
-
-
-_CHUNK_TOKENIZER = registry.BUNDLED_MODELS / "progressive-reranker" / "tokenizer.json"
-"""What `chunking.unit = "tokens"` counts: the tokens that the bundled reranker sees."""
 
 
 class Rag:
@@ -55,7 +52,8 @@ class Rag:
             "generator": generator,
         }
         # The cached properties below find what was given where they would keep what they make.
-        self.__dict__.update({name: backend for name, backend in given.items() if backend is not None})
+        self._given = {name: backend for name, backend in given.items() if backend is not None}
+        self.__dict__.update(self._given)
 
     @classmethod
     def open(cls, path: str | Path | None = None, **sections: Mapping[str, Any]) -> Self:
@@ -170,7 +168,9 @@ class Rag:
         settings = self.settings
         ranking = self._rank(question, where=where)
         kept = reranking.relevant(
-            ranking.candidates, threshold=settings.reranking.threshold, top_k=settings.reranking.top_k
+            ranking.candidates,
+            threshold=self._threshold(),
+            top_k=settings.reranking.top_k,
         )
         assembled = context.assemble(kept, token_budget=settings.context.token_budget)
         yield from answering.stream_answer(
@@ -181,13 +181,61 @@ class Rag:
             history=history,
         )
 
+    # --- judged questions -> calibration
+
+    def calibrate(
+        self,
+        judgements: Sequence[calibrating.Judgement],
+        *,
+        progress: Callable[[int, int], None] = lambda *_: None,
+    ) -> calibrating.Calibrated:
+        """Fit relevance to judged questions and keep it beside the index; later answers use it.
+
+        Args:
+            judgements: From `calibrating.read_judgements`, or made by hand.
+            progress: Called with the number of questions done and of all.
+
+        Raises:
+            UsageError: There is no reranker, or too few pairs of either kind.
+            ModelError: The reranker failed on a question.
+        """
+        if self.reranker is None:
+            raise UsageError("There is no reranker to calibrate", hint="Set reranking.model")
+        grouped = calibrating.by_question(judgements)
+        # The reranker's own relevance is what is to be mended, whatever an earlier calibration says.
+        self.__dict__["calibrated"] = None
+        try:
+            ranked = {}
+            for done, question in enumerate(grouped):
+                progress(done, len(grouped))
+                # Every candidate is read with all layers: a forecast is no score to calibrate on.
+                ranking = self._rank(question, top_k=0, where=None, deadline=math.inf)
+                if ranking.degraded:
+                    raise ModelError(
+                        f"{question!r} could not be reranked: {'; '.join(ranking.notices)}",
+                        hint="Calibrate when the reranker works",
+                    )
+                ranked[question] = ranking.candidates
+            found = calibrating.calibrate(ranked, grouped, scorers=self._scorers())
+            found.save(self.settings.index.path)
+            return found
+        finally:
+            del self.__dict__["calibrated"]
+
     # --- life
 
     def close(self) -> None:
         """Let go of the index; closing twice is fine."""
-        for name in ("store", "manifest"):
-            if (resource := self.__dict__.pop(name, None)) is not None:
+        for name in ("store", "manifest", "reranker"):
+            resource = self.__dict__.get(name)
+            # Only rerankers with a file or a connection can be closed; the caller's are the caller's.
+            if resource is not None and hasattr(resource, "close") and name not in self._given:
+                del self.__dict__[name]
                 resource.close()
+        # What is made of them, or read beside the index, is made and read anew.
+        for name in ("generator", "calibrated"):
+            if name not in self._given:
+                self.__dict__.pop(name, None)
 
     def __enter__(self) -> Self:
         return self
@@ -200,50 +248,38 @@ class Rag:
     @cached_property
     def embedder(self) -> Embedder:
         """From `embedder.model`."""
-        return registry.load(
-            "embedders", self.settings.embedder.model, threads=self.settings.embedder.threads
-        )
+        return assembly.embedder(self.settings)
 
     @cached_property
     def sparse_encoder(self) -> SparseEncoder:
         """From `sparse.model`."""
-        sparse = self.settings.sparse
-        return registry.load(
-            "sparse_encoders", sparse.model, language=sparse.language, average_length=sparse.average_length
-        )
+        return assembly.sparse_encoder(self.settings)
 
     @cached_property
     def reranker(self) -> Reranker | None:
         """From `reranking.model`; None where that is `none`."""
-        settings = self.settings.reranking
-        if settings.model == "none":
-            return None
-        return registry.load("rerankers", settings.model, threads=settings.threads)
+        return assembly.reranker(self.settings)
 
     @cached_property
     def generator(self) -> Generator:
         """From `generator.model`."""
-        name = self.settings.generator.model
-        if name.partition(":")[0] == "openai":
-            openai = self.settings.openai
-            return registry.load(
-                "generators",
-                name,
-                render=answering.messages,
-                api_key=openai.api_key.get_secret_value() if openai.api_key else None,
-                **openai.model_dump(exclude={"api_key"}),
-            )
-        if self.reranker is None:
-            raise UsageError(
-                "The extractive answer needs a reranker",
-                hint="Set reranking.model, or generator.model to openai:MODEL",
-            )
-        return registry.load("generators", name, reranker=self.reranker, embedder=self.embedder)
+        return assembly.generator(self.settings, reranker=self.reranker, embedder=self.embedder)
 
     @cached_property
     def store(self) -> Store:
         """The index, which must exist."""
         return self._opened_store(create=False)
+
+    @cached_property
+    def calibrated(self) -> calibrating.Calibrated | None:
+        """What `calibrate` has found out, if it was with these models."""
+        found = calibrating.load(self.settings.index.path)
+        return found if found is not None and found.scorers == self._scorers() else None
+
+    def _scorers(self) -> tuple[str, ...]:
+        """Everything that a logit depends on: the bundled reranker's also on the first stage."""
+        parts = (self.reranker, self.embedder, self.sparse_encoder)
+        return tuple(part.fingerprint for part in parts if part is not None)
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -256,21 +292,14 @@ class Rag:
         return self.store
 
     def _opened_store(self, *, create: bool) -> Store:
-        settings = self.settings
-        cut = settings.chunking
-        return registry.load(
-            "stores",
-            settings.index.store,
-            path=settings.index.path,
-            dimension=self.embedder.dimension,
-            fingerprint={
-                "format": "1",
-                "embedder": self.embedder.fingerprint,
-                "sparse": self.sparse_encoder.fingerprint,
-                "chunking": chunking.fingerprint(cut.size, cut.overlap, cut.unit, _CHUNK_TOKENIZER),
-            },
-            create=create,
+        return assembly.store(
+            self.settings, embedder=self.embedder, sparse_encoder=self.sparse_encoder, create=create
         )
+
+    def _threshold(self) -> float:
+        if self.reranker is None:
+            return 0.0
+        return calibrating.resolve_threshold(self.settings.reranking.threshold, self.calibrated)
 
     def _drop(self) -> None:
         """Only what an index consists of is removed, whatever else may lie in the folder."""
@@ -299,7 +328,11 @@ class Rag:
     def _split(self, document: Document) -> Sequence[Chunk]:
         cut = self.settings.chunking
         return chunking.split(
-            document, size=cut.size, overlap=cut.overlap, unit=cut.unit, tokenizer_file=_CHUNK_TOKENIZER
+            document,
+            size=cut.size,
+            overlap=cut.overlap,
+            unit=cut.unit,
+            tokenizer_file=assembly.CHUNK_TOKENIZER,
         )
 
     def _rank(
@@ -330,8 +363,9 @@ class Rag:
             candidates,
             reranker=self.reranker,
             depth=max(settings.reranking.depth, wanted),
-            top_k=wanted,
+            top_k=wanted or None,
             deadline=None if seconds is None else time.monotonic() + seconds,
+            calibration=self.calibrated.calibration if self.calibrated else None,
         )
         clock.lap("rerank")
         return Ranking(

@@ -48,11 +48,30 @@ BACKENDS: dict[Kind, dict[str, Backend]] = {
     },
     "sparse_encoders": {"bm25": Backend("crossrag.embedders.bm25:EdgeBm25", "BM25 by Qdrant Edge")},
     "rerankers": {
-        "onnx": Backend(
-            "crossrag.rerankers.onnx:OnnxReranker",
-            "any folder with model.onnx and tokenizer.json, or `bundled`",
+        "progressive": Backend(
+            "crossrag.rerankers.progressive:ProgressiveReranker",
+            "crossrag's own: `bundled`, or a folder that `crossrag train` made",
             model="directory",
             bundled="progressive-reranker",
+        ),
+        "onnx": Backend(
+            "crossrag.rerankers.onnx:OnnxReranker",
+            "any cross-encoder in a folder with model.onnx and tokenizer.json",
+            model="directory",
+        ),
+        "sentence-transformers": Backend(
+            "crossrag.rerankers.sentence_transformers:SentenceTransformersReranker",
+            "any CrossEncoder in a folder on this machine, on a GPU where there is one",
+            model="model",
+            needs="sentence_transformers",
+            extra="sentence-transformers",
+        ),
+        "http": Backend(
+            "crossrag.rerankers.http:HttpReranker",
+            "a rerank endpoint: http:cohere, http:jina, http:vllm or http:tei",
+            model="dialect",
+            needs="httpx",
+            extra="http",
         ),
     },
     "stores": {"edge": Backend("crossrag.stores.edge:EdgeStore", "Qdrant's engine in process")},
@@ -100,6 +119,8 @@ def load(kind: Kind, name: str, **arguments: Any) -> Any:
         raise MissingExtraError(
             f"{name} needs the package {backend.needs}", hint=f"pip install 'crossrag[{backend.extra}]'"
         )
+    if backend.model and not model and backend.model not in arguments and name in BACKENDS[kind]:
+        raise ConfigError(f"{name} needs to be told which one", hint=f"Write {name}:… ({backend.summary})")
     if model:
         if backend.model is None:
             raise ConfigError(f"{backend_name} takes no model, got {name!r}", hint=f"Write {backend_name}")

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from .errors import CrossragError
 
 if TYPE_CHECKING:
+    from .calibration import Calibration
     from .protocols import Reranker
-    from .types import Candidate, Relevance
+    from .types import Candidate, Chunk, Relevance
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ def rerank(
     depth: int = 50,
     top_k: int | None = None,
     deadline: float | None = None,
+    calibration: Calibration | None = None,
 ) -> Reranked:
     """Let the reranker read the first `depth` candidates and order them by what it says.
 
@@ -47,12 +49,13 @@ def rerank(
         depth: How many it reads.
         top_k: How many of the best matter to the caller.
         deadline: `time.monotonic()` value after which it starts no further batch.
+        calibration: Makes relevance out of logits in place of the reranker's own.
     """
     read = list(candidates[:depth])
     try:
         said = reranker.score(
             query,
-            [candidate.chunk.text for candidate in read],
+            [candidate.chunk.described for candidate in read],
             first_stage=[candidate.scores for candidate in read],
             top_k=top_k,
             deadline=deadline,
@@ -61,6 +64,8 @@ def rerank(
         return Reranked(
             tuple(candidates), ("rerank",), (f"Passages are in first-stage order: {error.message}",)
         )
+    if calibration is not None:
+        said = replace(said, relevance=tuple(map(calibration.probability, said.logit)))
     scored = [_with_relevance(candidate, said, position) for position, candidate in enumerate(read)]
     ordered = sorted(
         (candidate for candidate in scored if candidate.scores.relevance is not None),
@@ -71,7 +76,7 @@ def rerank(
         for rank, candidate in enumerate(ordered, start=1)
     ]
     unscored = [candidate for candidate in scored if candidate.scores.relevance is None]
-    degraded = ("rerank",) if any(said.unread) else ()
+    degraded = ("rerank",) if any(said.unread) or said.hurried else ()
     return Reranked((*ranked, *unscored, *candidates[depth:]), degraded, tuple(_notices(said)))
 
 
@@ -91,7 +96,21 @@ def _with_relevance(candidate: Candidate, said: Relevance, position: int) -> Can
     if not (math.isfinite(relevance) and math.isfinite(logit)):
         return candidate
     scores = replace(candidate.scores, relevance=relevance, logit=logit)
-    return replace(candidate, scores=scores, truncated=said.truncated[position])
+    return replace(
+        candidate,
+        scores=scores,
+        truncated=said.truncated[position],
+        window=_window(candidate.chunk, said, position),
+    )
+
+
+def _window(chunk: Chunk, said: Relevance, position: int) -> tuple[int, int] | None:
+    """From offsets in what was read, headings first, to offsets in the text."""
+    window = said.windows[position] if said.windows else None
+    if window is None:
+        return None
+    before = len(chunk.described) - len(chunk.text)
+    return max(0, window[0] - before), max(0, window[1] - before)
 
 
 def _notices(said: Relevance) -> list[str]:
@@ -102,6 +121,10 @@ def _notices(said: Relevance) -> list[str]:
         (said.query_truncated, "The question was cut to the reranker's length"),
         (sum(said.truncated), f"{sum(said.truncated)} of {total} passages were cut to the reranker's length"),
         (unread, f"Time was up: {unread} of {total} passages were not read and keep their first-stage order"),
+        (
+            said.hurried and not unread,
+            "Time was up: some passages were read with fewer layers and their scores are estimates",
+        ),
         (broken, f"{broken} of {total} passages got no finite score and rank last"),
     )
     return [text for happened, text in counts if happened]

@@ -67,6 +67,12 @@ class Chunk:
         return f"{self.source}, {' > '.join(self.title_path)}" if self.title_path else self.source
 
     @property
+    def described(self) -> str:
+        """Title, headings and text: what is embedded, indexed and read by the reranker."""
+        heading = " > ".join(dict.fromkeys(part for part in (self.title, *self.title_path) if part))
+        return f"{heading}\n{self.text}" if heading else self.text
+
+    @property
     def place(self) -> tuple[str, int, str]:
         """Breaks ties between equal scores the same way in every run and on every machine."""
         return self.source, self.position, self.id
@@ -172,6 +178,8 @@ class Candidate:
     scores: Scores
     truncated: bool = False
     """Whether the reranker saw only its beginning."""
+    window: tuple[int, int] | None = None
+    """Of a passage too long for one reading: offsets, in its text, of the part that scored best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +212,14 @@ class Relevance:
     truncated: tuple[bool, ...]
     unread: tuple[bool, ...]
     query_truncated: bool = False
+    layers: tuple[int, ...] = ()
+    """How many layers of the model each was read with; empty where a reranker always spends the same."""
+    by_exit: tuple[tuple[float, ...], ...] = ()
+    """The logits after every exit that each reached; empty where a reranker has none."""
+    hurried: bool = False
+    """Whether the deadline kept some from being read with all the layers that they should have had."""
+    windows: tuple[tuple[int, int] | None, ...] = ()
+    """Of a passage too long for one reading: offsets of the window that scored best. Empty: none was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from crossrag.registry import load
+from crossrag.errors import ModelError
+from crossrag.registry import BUNDLED_MODELS, load
 from crossrag.testing import EmbedderContract, HashedEmbedder, OverlapReranker, RerankerContract
 from crossrag.types import Scores
 
@@ -41,12 +44,7 @@ class TestOverlapReranker(RerankerContract):
 class TestBundledReranker(RerankerContract):
     @pytest.fixture
     def reranker(self) -> Reranker:
-        return load("rerankers", "onnx:bundled")
-
-    def test_long_passages_are_cut_and_said_so(self, reranker: Reranker) -> None:
-        said = reranker.score("cats", ["cat " * 2000, "cat"], first_stage=[Scores(dense=0.5)] * 2)
-        assert said.truncated == (True, False)
-        assert not said.query_truncated
+        return load("rerankers", "progressive:bundled")
 
     def test_a_long_question_leaves_room_for_the_passage(self, reranker: Reranker) -> None:
         query = "why " * 3000
@@ -54,7 +52,87 @@ class TestBundledReranker(RerankerContract):
         assert said.query_truncated
         assert said.logit[0] != said.logit[1]
 
+    def test_the_answer_is_found_deep_in_a_long_passage(self, reranker: Reranker) -> None:
+        filler = "The weather was mild and nothing happened. " * 60
+        answer = "To restore a backup, stop the server and run the restore command."
+        text = f"{filler}{answer} {filler}"
+        said = reranker.score(self.query, [text, filler * 2], first_stage=[Scores(dense=0.3)] * 2)
+        assert said.logit[0] > said.logit[1] + 1
+        window = said.windows[0]
+        assert window is not None
+        assert answer in text[window[0] : window[1]]
+
+    def test_without_a_first_stage_its_own_logit_counts(self, reranker: Reranker) -> None:
+        said = reranker.score(self.query, ["To restore a backup, run restore.", "Cats sleep all day."])
+        assert said.relevance[0] > said.relevance[1]
+
+
+@pytest.fixture(scope="module")
+def standard_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled weights as one graph, as other makers ship theirs."""
+    from crossrag.training.export import export_single
+    from crossrag.training.network import from_exported
+
+    folder = tmp_path_factory.mktemp("standard")
+    bundled = BUNDLED_MODELS / "progressive-reranker"
+    export_single(from_exported(bundled), folder / "model.onnx")
+    shutil.copy(bundled / "tokenizer.json", folder)
+    (folder / "config.json").write_text('{"batch_size": 4, "max_position_embeddings": 512}', encoding="utf-8")
+    return folder
+
+
+class TestOnnxReranker(RerankerContract):
+    @pytest.fixture
+    def reranker(self, standard_folder: Path) -> Reranker:
+        return load("rerankers", f"onnx:{standard_folder}")
+
+    def test_long_passages_are_cut_and_said_so(self, reranker: Reranker) -> None:
+        assert reranker.score("cats", ["cat " * 2000, "cat"]).truncated == (True, False)
+
     def test_nothing_is_read_after_the_deadline(self, reranker: Reranker) -> None:
-        said = reranker.score("cats", ["a", "b"], first_stage=[Scores(dense=0.5)] * 2, deadline=0.0)
+        said = reranker.score("cats", ["a", "b"], deadline=0.0)
         assert said.unread == (True, True)
         assert all(map(math.isnan, said.relevance))
+
+
+@pytest.fixture(scope="module")
+def saved_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Reranker:
+    """A folder as `CrossEncoder.save` writes it; its forward pass is that of the bundled weights."""
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+    from transformers.modeling_outputs import SequenceClassifierOutput
+
+    from crossrag.training.network import from_exported
+
+    folder, bundled = tmp_path_factory.mktemp("saved"), BUNDLED_MODELS / "progressive-reranker"
+    small = BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_labels=1)
+    BertForSequenceClassification(small).save_pretrained(folder)
+    tokenizer = BertTokenizerFast(tokenizer_file=str(bundled / "tokenizer.json"), model_max_length=512)
+    tokenizer.save_pretrained(folder)
+    made = load("rerankers", f"sentence-transformers:{folder}", device="cpu")
+    network = from_exported(bundled).eval()
+
+    def forward(input_ids: Any, attention_mask: Any, token_type_ids: Any, **_: Any) -> Any:
+        said = network.corrections(input_ids, attention_mask, token_type_ids)
+        return SequenceClassifierOutput(logits=said[:, -1:])
+
+    encoder: Any = made._encoder  # type: ignore[attr-defined]
+    inner = next(m for m in encoder.modules() if type(m).__name__ == "BertForSequenceClassification")
+    inner.forward = forward
+    return made
+
+
+class TestSentenceTransformersReranker(RerankerContract):
+    @pytest.fixture
+    def reranker(self, saved_cross_encoder: Reranker) -> Reranker:
+        return saved_cross_encoder
+
+    def test_long_passages_are_cut_and_said_so(self, reranker: Reranker) -> None:
+        assert reranker.score("cats", ["cat " * 2000, "cat"]).truncated == (True, False)
+
+    def test_nothing_is_read_after_the_deadline(self, reranker: Reranker) -> None:
+        assert reranker.score("cats", ["a", "b"], deadline=0.0).unread == (True, True)
+
+
+def test_sentence_transformers_never_downloads() -> None:
+    with pytest.raises(ModelError, match="not a folder on this machine"):
+        load("rerankers", "sentence-transformers:cross-encoder/ms-marco-MiniLM-L6-v2")

@@ -23,7 +23,7 @@ app = typer.Typer(
     name="crossrag",
     help="Answers from your own documents: wide search, a cross-encoder that reads, checked citations.",
     epilog="Exit codes: 0 ok, 1 unexpected, 2 usage, 3 index, 4 model, 5 language model, "
-    "6 some files failed, 7 settings, 130 interrupted.",
+    "6 some files failed, 7 settings, 8 model refused, 130 interrupted.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -118,6 +118,74 @@ def ask(
                 )
 
 
+@app.command(
+    epilog="Example: crossrag calibrate judged.jsonl, then --set reranking.threshold='precision>=0.9'"
+)
+def calibrate(
+    judgements: Annotated[
+        Path,
+        typer.Argument(help='JSON Lines: {"question": …, "source": …, "quote": …}, one relevant place each.'),
+    ],
+    index: IndexOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit relevance to judged questions about this index, and say what each threshold is worth."""
+    from . import learn
+
+    with _rag(index, config, settings) as rag:
+        learn.calibrate(rag, judgements, as_json=as_json)
+
+
+@app.command(epilog="Example: crossrag train --judgements judged.jsonl --out models/ours")
+def train(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the new model.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder with corpus.jsonl, queries.jsonl and qrels/ (BEIR).")
+    ] = None,
+    judgements: Annotated[
+        Path | None, typer.Option("--judgements", help="Judged questions about the index, as for calibrate.")
+    ] = None,
+    general: Annotated[
+        Path | None,
+        typer.Option("--general", help="BEIR folder it must not lose on; else the bundled guide."),
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--start", help="Model to go on from; else the bundled.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Batches to learn from; else by the data.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Same seed and data, same model.")] = 0,
+    by_prefix: Annotated[
+        bool, typer.Option("--by-prefix", help="Ids are set:id; sets are kept apart.")
+    ] = False,
+    index: IndexOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the reranker on judged questions; a model that is not better is refused (exit code 8)."""
+    from . import learn
+
+    with _rag(index, config, settings) as rag:
+        code = learn.train(
+            rag,
+            data=data,
+            judgements=judgements,
+            general=general,
+            start=start,
+            out=out,
+            steps=steps,
+            seed=seed,
+            by_prefix=by_prefix,
+            as_json=as_json,
+        )
+    if code:
+        raise typer.Exit(code)
+
+
 @app.command()
 def status(index: IndexOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """What is in the index."""
@@ -166,7 +234,7 @@ def main() -> None:
     except CrossragError as error:
         _fail(error, error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        show.talk("Interrupted. What was done is kept; the same command goes on from there.")
+        show.talk("Interrupted. The index is whole; ingesting again goes on from there.")
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - the last frame before the shell
         if hasattr(error, "format_message"):

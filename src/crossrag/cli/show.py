@@ -72,19 +72,30 @@ def to_json(value: Any) -> None:
     print(json.dumps(_plain(value), ensure_ascii=False, allow_nan=False))
 
 
+def bar() -> Any:
+    """A progress bar on stderr, gone when it is done; a context manager."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    return Progress(*columns, console=_console(stderr=True), transient=True)
+
+
 @contextmanager
 def ingest_progress() -> Iterator[Callable[[Progress], None]]:
     """A bar on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    with counting("") as count:
+        yield lambda now: count(now.done, now.total, now.source)
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    with Bar(*columns, console=_console(stderr=True), transient=True) as bar:
-        task = bar.add_task("")
-        yield lambda now: bar.update(task, completed=now.done, total=now.total, description=now.source)
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[..., None]]:
+    """A bar for something that is done one by one, on a terminal; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    with bar() as shown:
+        task = shown.add_task(what)
+        yield lambda done, total, text=what: shown.update(task, completed=done, total=total, description=text)
 
 
 def report(done: IngestReport, *, as_json: bool) -> None:

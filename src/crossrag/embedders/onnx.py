@@ -58,7 +58,7 @@ class OnnxEmbedder:
         for encoding in encodings:
             encoding.truncate(self._max_tokens)
         vectors: NDArray[np.float32] | None = None
-        for batch in self._model.batches(encodings):
+        for batch in self._model.batches([len(encoding.ids) for encoding in encodings]):
             rows = _unit(self._pooled([encodings[position] for position in batch]))
             if vectors is None:
                 vectors = np.zeros((len(texts), rows.shape[1]), np.float32)

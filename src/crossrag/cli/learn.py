@@ -1,0 +1,177 @@
+"""`crossrag calibrate` and `crossrag train`: what a user's own judgements make better."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crossrag.errors import MissingExtraError, UsageError
+
+from . import show
+
+if TYPE_CHECKING:
+    from crossrag.pipeline import Rag
+    from crossrag.training.fitting import Quality
+    from crossrag.training.mining import Mined
+    from crossrag.training.trainer import Outcome
+
+
+REFUSED = 8
+"""Exit code of a training whose model was not better."""
+
+
+def calibrate(rag: Rag, path: Path, *, as_json: bool) -> None:
+    """Fit, store, and say what the thresholds are worth."""
+    from crossrag.calibrating import read_judgements
+
+    judgements = read_judgements(path)
+    with show.counting("asking") as progress:
+        found = rag.calibrate(judgements, progress=progress)
+    if as_json:
+        show.to_json(asdict(found))
+        return
+    print(
+        f"{found.questions} questions, {found.pairs} passages read, {found.relevant} of them relevant.\n"
+        f"Expected calibration error {found.error_before:.3f} -> {found.error_after:.3f}.\n"
+    )
+    if found.unmatched:
+        show.talk(
+            f"Of {found.unmatched} questions no relevant place was found: check their source and quote, "
+            "as long as what answers them counts as irrelevant."
+        )
+    print("threshold  precision  recall")
+    for point in _spread(found.points):
+        print(f"{point.threshold:9.3f}  {point.precision:9.2f}  {point.recall:6.2f}")
+    show.talk("Kept beside the index. Now --set reranking.threshold='precision>=0.9' can be resolved.")
+
+
+def train(
+    rag: Rag,
+    *,
+    data: Path | None,
+    judgements: Path | None,
+    general: Path | None,
+    start: Path | None,
+    out: Path,
+    steps: int | None,
+    seed: int,
+    by_prefix: bool,
+    as_json: bool,
+) -> int:
+    """Mine, train, compare; the exit code."""
+    if (data is None) == (judgements is None):
+        raise UsageError("Nothing to learn from", hint="Give either --data FOLDER or --judgements FILE")
+    for package in ("torch", "transformers", "onnx", "safetensors"):
+        if find_spec(package) is None:
+            raise MissingExtraError(
+                f"Training needs the package {package}", hint="pip install 'crossrag[training]'"
+            )
+    from crossrag import registry
+    from crossrag.training import trainer
+    from crossrag.training.loop import TrainingOptions
+
+    origin = start or registry.BUNDLED_MODELS / "progressive-reranker"
+    trainer.check_places(origin, out)
+    learned, held = _mined(rag, data, judgements, by_prefix=by_prefix)
+    count = sum(len(part.questions) for part in learned)
+    steps = steps or max(60, min(4_000, count * 3 // 8))
+    options = TrainingOptions(
+        steps=steps,
+        # A trained model needs smaller steps than a new one.
+        encoder_rate=3e-5,
+        head_rate=1e-4,
+        scalar_rate=1e-3,
+        evaluate_every=max(10, steps // 8),
+        seed=seed,
+    )
+    with _training_progress(options.steps) as listener:
+        outcome = trainer.improve(
+            trainer.Material(train=learned, held_out=held, general=_general(rag, general)),
+            origin,
+            out,
+            options=options,
+            listener=listener,
+        )
+    if as_json:
+        show.to_json(asdict(outcome))
+    else:
+        _print(outcome)
+    return 0 if outcome.accepted else REFUSED
+
+
+def _mined(
+    rag: Rag, data: Path | None, judgements: Path | None, *, by_prefix: bool
+) -> tuple[list[Mined], list[Mined]]:
+    from crossrag.calibrating import read_judgements
+    from crossrag.training import sources, trainer
+
+    if judgements is not None:
+        mined, lost = sources.from_index(rag, read_judgements(judgements), told=show.talk)
+        if lost:
+            show.talk(f"{lost} questions were left out: the search finds none of their relevant passages.")
+        return trainer.split([mined])
+    assert data is not None  # noqa: S101 - checked by the caller
+    learned, held = sources.from_folder(
+        data,
+        embedder=rag.embedder,
+        sparse_encoder=rag.sparse_encoder,
+        by_prefix=by_prefix,
+        told=show.talk,
+    )
+    return (learned, held) if held else trainer.split(learned)
+
+
+def _general(rag: Rag, folder: Path | None) -> list[Mined]:
+    from crossrag.training import sources
+
+    if folder is None:
+        return [sources.bundled_questions(rag)]
+    learned, held = sources.from_folder(
+        folder, embedder=rag.embedder, sparse_encoder=rag.sparse_encoder, told=show.talk, limit=200
+    )
+    return held or learned
+
+
+@contextmanager
+def _training_progress(steps: int) -> Iterator[Any]:
+    from crossrag.training.trainer import Listener
+
+    if not sys.stderr.isatty():
+        yield Listener(stage=show.talk, step=lambda now: show.talk(_line(now)))
+        return
+    with show.bar() as bar:
+        task = bar.add_task("", total=steps)
+        yield Listener(
+            stage=lambda text: bar.update(task, description=text),
+            step=lambda now: bar.update(task, completed=now.step, description=_line(now)),
+        )
+
+
+def _line(now: Any) -> str:
+    right = now.exits[-1]
+    return f"step {now.step}: loss {now.loss:.3f}, first of its group {now.first:.2f} -> {right:.2f}"
+
+
+def _print(outcome: Outcome) -> None:
+    print(f"{'nDCG@10':<22}first stage  before  after")
+    _row("held-out questions", outcome.before, outcome.after)
+    if outcome.general_before and outcome.general_after:
+        _row("general set", outcome.general_before, outcome.general_after)
+    verdict = "Accepted" if outcome.accepted else "Refused"
+    print(f"{verdict}: {outcome.reason}.\n{outcome.folder}")
+    if outcome.accepted:
+        show.talk(f"Use it with --set reranking.model=progressive:{outcome.folder}")
+
+
+def _row(name: str, before: Quality, after: Quality) -> None:
+    print(f"{name:<22}{after.fused:11.3f}  {before.reranked:6.3f}  {after.reranked:5.3f}")
+
+
+def _spread(points: Any, most: int = 12) -> Any:
+    step = max(1, -(-len(points) // most))
+    return points[::step]

@@ -1,0 +1,127 @@
+"""Any `CrossEncoder` of sentence-transformers, from a folder on this machine; nothing is downloaded.
+
+On a GPU where there is one, in bfloat16 there. Extra: `pip install 'crossrag[sentence-transformers]'`.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from crossrag.calibration import Calibration
+from crossrag.errors import ModelError
+from crossrag.types import Relevance, Scores
+
+_FINGERPRINTED = ("model.safetensors", "config.json", "tokenizer.json", "pytorch_model.bin")
+
+
+class SentenceTransformersReranker:
+    """Scores pairs with torch.
+
+    Args:
+        model: Folder with the model, as `CrossEncoder.save` writes it.
+        threads: Threads of torch; 0 leaves its own choice.
+        device: Such as `cpu` or `cuda:1`; None takes a GPU where there is one.
+        batch_size: Pairs per run.
+
+    Raises:
+        ModelError: The folder is missing or holds no such model.
+    """
+
+    def __init__(
+        self, model: str, *, threads: int = 0, device: str | None = None, batch_size: int = 32
+    ) -> None:
+        folder = Path(model).expanduser()
+        if not folder.is_dir():
+            raise ModelError(
+                f"{model} is not a folder on this machine",
+                hint="Download the model first; crossrag never does",
+            )
+        import torch
+        from sentence_transformers import CrossEncoder
+
+        if threads:
+            torch.set_num_threads(threads)
+        on_gpu = torch.cuda.is_available() if device is None else device.startswith("cuda")
+        try:
+            self._encoder: Any = CrossEncoder(
+                str(folder),
+                device=device,
+                local_files_only=True,
+                model_kwargs={"torch_dtype": torch.bfloat16} if on_gpu else None,
+            )
+        except Exception as error:  # noqa: BLE001
+            # Whatever the folder lacks, transformers says it in exceptions of many kinds.
+            raise ModelError(
+                f"{folder} cannot be loaded: {str(error)[:200]}", hint="Save it with CrossEncoder.save"
+            ) from None
+        if self._encoder.num_labels != 1:
+            raise ModelError(
+                f"{folder} has {self._encoder.num_labels} labels", hint="A reranker has one: relevance"
+            )
+        self._identity = torch.nn.Identity()
+        self._batch_size = batch_size
+        self._calibration = Calibration()
+        # The tokenizer holds how it truncates: two threads must not use it at once.
+        self._lock = threading.Lock()
+        self.fingerprint = f"sentence-transformers:{_digest(folder)}"
+
+    def score(
+        self,
+        query: str,
+        texts: Sequence[str],
+        *,
+        first_stage: Sequence[Scores] | None = None,  # noqa: ARG002 - part of the seam
+        top_k: int | None = None,  # noqa: ARG002 - every pair costs the same here
+        deadline: float | None = None,
+    ) -> Relevance:
+        """One relevance per text: the sigmoid of its logit."""
+        with self._lock:
+            return self._score(query, texts, deadline)
+
+    def _score(self, query: str, texts: Sequence[str], deadline: float | None) -> Relevance:
+        limit = getattr(self._encoder, "max_seq_length", None) or self._encoder.tokenizer.model_max_length
+        lengths = [len(ids) for ids in self._lengths(query, texts)]
+        order = sorted(range(len(texts)), key=lambda position: (position // 256, lengths[position]))
+        logits = [math.nan] * len(texts)
+        unread = [True] * len(texts)
+        for start in range(0, len(order), self._batch_size):
+            if deadline is not None and time.monotonic() >= deadline:
+                break
+            batch = order[start : start + self._batch_size]
+            said = self._encoder.predict(
+                [(query, texts[position]) for position in batch],
+                batch_size=self._batch_size,
+                activation_fn=self._identity,
+                show_progress_bar=False,
+            )
+            for position, logit in zip(batch, said, strict=True):
+                logits[position], unread[position] = float(logit), False
+        return Relevance(
+            relevance=tuple(map(self._calibration.probability, logits)),
+            logit=tuple(logits),
+            truncated=tuple(length > limit for length in lengths),
+            unread=tuple(unread),
+        )
+
+    def _lengths(self, query: str, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        ids: list[list[int]] = self._encoder.tokenizer(
+            [query] * len(texts), list(texts), truncation=False, verbose=False
+        )["input_ids"]
+        return ids
+
+
+def _digest(folder: Path) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name in _FINGERPRINTED:
+        if (folder / name).is_file():
+            digest.update((folder / name).read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,100 @@
+"""What the network is taught, per batch of groups.
+
+- listwise softmax cross-entropy: the relevant passage above the others of its group (Cao et al., 2007)
+- pointwise cross-entropy: the logit as log-odds of being relevant
+- self-distillation: earlier exits follow the last one (Phuong and Lampert, 2019)
+- on groups without labels: keep the first stage's order
+- restraint: what the heads add within a group stays small, where it does not pay
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .network import Output
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossWeights:
+    """Weights of the parts, for each exit where there are several."""
+
+    exits: tuple[float, ...] = (0.4, 0.6, 1.0)
+    pointwise: float = 0.3
+    distillation: float = 0.3
+    order: float = 0.5
+    restraint: float = 0.005
+    false_negative_margin: float = 3.0
+    """A negative that is scored above the relevant passage by more than this is taken for relevant, too."""
+
+
+def loss(
+    output: Output,
+    labelled: Tensor,
+    first_stage_logits: Tensor,
+    size: int,
+    weights: LossWeights,
+    *,
+    trust: bool,
+) -> Tensor:
+    """Mean loss of a batch.
+
+    Args:
+        output: Logits float32[n, k] of `groups * size` pairs, the relevant one first in each group.
+        labelled: bool[groups].
+        first_stage_logits: float32[n]: the first stage's share alone.
+        size: Passages per group.
+        weights: Of the parts.
+        trust: Whether the network knows enough to tell false negatives.
+    """
+    exits = output.logits.shape[1]
+    logits = output.logits.view(-1, size, exits)
+    order = torch.log_softmax(first_stage_logits.view(-1, size), dim=1)
+    hidden = _false_negatives(logits[:, :, -1].detach(), weights.false_negative_margin) if trust else None
+    teacher = torch.softmax(logits[:, :, -1].detach(), dim=1)
+    corrections = output.corrections.view(-1, size, exits)
+    total = logits.new_zeros(())
+    for number in range(exits):
+        part = logits.new_zeros(())
+        of_exit = logits[:, :, number]
+        if labelled.any():
+            part = part + _listwise(of_exit[labelled], None if hidden is None else hidden[labelled])
+            part = part + weights.pointwise * _pointwise(of_exit, labelled, hidden)
+        if not labelled.all():
+            said = torch.log_softmax(of_exit[~labelled], dim=1)
+            kept = F.kl_div(said, order[~labelled], reduction="batchmean", log_target=True)
+            part = part + weights.order * kept
+        if number < exits - 1:
+            said = torch.log_softmax(of_exit, dim=1)
+            part = part + weights.distillation * F.kl_div(said, teacher, reduction="batchmean")
+        spread = corrections[:, :, number] - corrections[:, :, number].mean(1, keepdim=True)
+        part = part + weights.restraint * spread.square().mean()
+        total = total + weights.exits[number] * part
+    return total
+
+
+def _listwise(logits: Tensor, hidden: Tensor | None) -> Tensor:
+    if hidden is not None:
+        logits = logits.masked_fill(hidden, -1e4)
+    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+
+
+def _pointwise(logits: Tensor, labelled: Tensor, hidden: Tensor | None) -> Tensor:
+    target = torch.zeros_like(logits)
+    target[labelled, 0] = 1.0
+    each = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    counts = labelled.unsqueeze(1).expand_as(each).clone()
+    if hidden is not None:
+        counts &= ~hidden
+    return each[counts].mean()
+
+
+def _false_negatives(logits: Tensor, margin: float) -> Tensor:
+    hidden = logits > logits[:, :1] + margin
+    hidden[:, 0] = False
+    return hidden

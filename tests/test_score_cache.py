@@ -1,0 +1,248 @@
+"""What is remembered is not asked again, and is the same; what was not final is asked again."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from crossrag.errors import StoreError
+from crossrag.score_cache import CachedReranker
+from crossrag.testing import OverlapReranker, RerankerContract
+from crossrag.types import Relevance, Scores
+
+if TYPE_CHECKING:
+    from crossrag.protocols import Reranker
+
+QUERY = "restore a backup"
+TEXTS = ("Restore the backup.", "A backup", "Whales", "Restore")
+
+
+class Counting:
+    """An OverlapReranker that notes what it is asked and may say more, or worse, of it."""
+
+    def __init__(
+        self, change: Callable[[Relevance], Relevance] = lambda said: said, *, fingerprint: str = "overlap"
+    ) -> None:
+        self.asked: list[str] = []
+        self.change, self.fingerprint = change, fingerprint
+
+    def score(
+        self,
+        query: str,
+        texts: Sequence[str],
+        *,
+        first_stage: Sequence[Scores] | None = None,
+        top_k: int | None = None,
+        deadline: float | None = None,
+    ) -> Relevance:
+        assert first_stage is None or len(first_stage) == len(texts)
+        self.asked += texts
+        said = OverlapReranker().score(query, texts, top_k=top_k, deadline=deadline)
+        return self.change(said) if texts else said
+
+    def taken(self) -> list[str]:
+        """What was asked since the last time."""
+        asked, self.asked = self.asked, []
+        return asked
+
+
+@pytest.fixture
+def inner() -> Counting:
+    return Counting()
+
+
+@pytest.fixture
+def cache(inner: Counting, tmp_path: Path) -> Iterator[CachedReranker]:
+    with closing(CachedReranker(inner, tmp_path / "new" / "scores.sqlite")) as made:
+        yield made
+
+
+class TestContract(RerankerContract):
+    @pytest.fixture
+    def reranker(self, cache: CachedReranker) -> Reranker:
+        return cache
+
+
+def test_the_second_time_nothing_is_asked_and_the_numbers_are_the_same(
+    cache: CachedReranker, inner: Counting
+) -> None:
+    first = cache.score(QUERY, TEXTS)
+    assert inner.taken() == list(TEXTS)
+    assert first == OverlapReranker().score(QUERY, TEXTS)
+    assert cache.score(QUERY, TEXTS) == first
+    assert inner.taken() == []
+
+
+def test_only_what_is_missing_is_asked_and_every_score_finds_its_place(
+    cache: CachedReranker, inner: Counting
+) -> None:
+    cache.score(QUERY, [TEXTS[1], TEXTS[3]])
+    inner.taken()
+    mixed = (TEXTS[2], TEXTS[3], TEXTS[0], TEXTS[1], TEXTS[0], TEXTS[3])
+    said = cache.score(QUERY, mixed, first_stage=None)
+    assert set(inner.taken()) == {TEXTS[0], TEXTS[2]}
+    assert said == OverlapReranker().score(QUERY, mixed)
+
+
+def test_another_question_reranker_or_first_stage_is_another_score(tmp_path: Path) -> None:
+    def asked(query: str, scores: Scores | None, fingerprint: str = "overlap") -> bool:
+        inner = Counting(fingerprint=fingerprint)
+        with closing(CachedReranker(inner, tmp_path / "scores.sqlite")) as cache:
+            cache.score(query, [TEXTS[0]], first_stage=None if scores is None else [scores])
+        return bool(inner.asked)
+
+    known = Scores(dense=0.5, sparse=1.0, fused_rank=1)
+    assert asked(QUERY, known)
+    assert not asked(QUERY, known)
+    assert not asked(QUERY, Scores(dense=0.5, sparse=1.0, fused_rank=7))  # no reranker sees ranks
+    assert asked(QUERY, Scores(dense=0.5, sparse=1.5))
+    assert asked(QUERY, Scores(dense=0.25, sparse=1.0))
+    assert asked(QUERY, None)
+    assert asked("another question", known)
+    assert asked(QUERY, known, "another reranker")
+
+
+def test_first_stage_scores_go_with_their_texts(tmp_path: Path) -> None:
+    class Dense(Counting):
+        def score(
+            self,
+            query: str,
+            texts: Sequence[str],
+            *,
+            first_stage: Sequence[Scores] | None = None,
+            **_: object,
+        ) -> Relevance:
+            said = super().score(query, texts, first_stage=first_stage)
+            return replace(said, logit=tuple(scores.dense or 0.0 for scores in first_stage or ()))
+
+    stages = [Scores(dense=0.1 * place) for place in range(4)]
+    with closing(CachedReranker(Dense(), tmp_path / "scores.sqlite")) as cache:
+        cache.score(QUERY, TEXTS[1:2], first_stage=stages[1:2])
+        assert cache.score(QUERY, TEXTS, first_stage=stages).logit == tuple(scores.dense for scores in stages)
+
+
+def nan_first(said: Relevance) -> Relevance:
+    return replace(said, relevance=(math.nan, *said.relevance[1:]), logit=(math.nan, *said.logit[1:]))
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        pytest.param(lambda said: replace(said, unread=(True, False)), TEXTS[:1], id="unread"),
+        pytest.param(lambda said: replace(said, hurried=True), TEXTS[:2], id="hurried"),
+        pytest.param(nan_first, TEXTS[:1], id="NaN"),
+        pytest.param(lambda said: replace(said, relevance=(math.nan, 0.5)), TEXTS[:1], id="NaN relevance"),
+        pytest.param(lambda said: replace(said, logit=(math.inf, 0.5)), TEXTS[:1], id="infinite"),
+    ],
+)
+def test_what_was_not_final_is_given_but_not_kept(
+    change: Callable[[Relevance], Relevance], again: tuple[str, ...], cache: CachedReranker, inner: Counting
+) -> None:
+    inner.change = change
+    said = cache.score(QUERY, TEXTS[:2])
+    # As text: NaN is not equal to itself.
+    assert str(said) == str(change(OverlapReranker().score(QUERY, TEXTS[:2])))
+    inner.change = lambda said: said
+    inner.taken()
+    final = cache.score(QUERY, TEXTS[:2])
+    assert inner.taken() == list(again)
+    assert (final.hurried, final.unread) == (False, (False, False))
+    assert final.logit[0] == OverlapReranker().score(QUERY, TEXTS[:1]).logit[0]
+
+
+def test_everything_that_was_said_survives_closing(tmp_path: Path) -> None:
+    def rich(said: Relevance) -> Relevance:
+        return replace(
+            said,
+            truncated=(True, False),
+            layers=(6, 6),
+            windows=((0, 9), None),
+            query_truncated=True,
+        )
+
+    path = tmp_path / "scores.sqlite"
+    with closing(CachedReranker(Counting(rich), path)) as cache:
+        first = cache.score(QUERY, TEXTS[:2])
+    again = Counting()
+    with closing(CachedReranker(again, path)) as cache:
+        assert cache.score(QUERY, TEXTS[:2]) == first == rich(OverlapReranker().score(QUERY, TEXTS[:2]))
+    assert again.asked == []
+
+
+def test_texts_are_not_in_the_file(cache: CachedReranker, tmp_path: Path) -> None:
+    cache.score("secretquestion", ["secretpassage"])
+    cache.close()
+    files = [path for path in (tmp_path / "new").iterdir() if path.is_file()]
+    assert files
+    assert not any(b"secret" in path.read_bytes() for path in files)
+
+
+def test_of_too_many_the_oldest_go(inner: Counting, tmp_path: Path) -> None:
+    texts = [f"text {number}" for number in range(21)]
+    with closing(CachedReranker(inner, tmp_path / "scores.sqlite", most=20)) as cache:
+        for text in texts[:20]:
+            cache.score(QUERY, [text])
+        inner.taken()
+        cache.score(QUERY, texts[:20])
+        assert inner.taken() == []
+        cache.score(QUERY, texts[20:])  # one too many: a tenth goes with it
+        inner.taken()
+        cache.score(QUERY, texts)
+        assert inner.taken() == texts[:3]
+
+
+def test_a_file_that_is_something_else_is_refused(inner: Counting, tmp_path: Path) -> None:
+    path = tmp_path / "scores.sqlite"
+    path.write_bytes(b"These are no scores at all. " * 200)
+    with pytest.raises(StoreError, match=r"scores\.sqlite cannot be used: .*Delete the file"):
+        CachedReranker(inner, path)
+    with pytest.raises(StoreError, match="cannot be used"):
+        CachedReranker(inner, path / "below" / "scores.sqlite")
+
+
+def test_damage_within_the_file_is_an_error_of_ours(inner: Counting, tmp_path: Path) -> None:
+    path = tmp_path / "scores.sqlite"
+    texts = [f"text {number}" for number in range(500)]
+    with closing(CachedReranker(inner, path)) as cache:
+        cache.score(QUERY, texts)
+    data = path.read_bytes()
+    assert len(data) > 3 * 4096
+    path.write_bytes(data[:4096] + b"\x5a" * (len(data) - 4096))
+    with closing(CachedReranker(inner, path)) as cache, pytest.raises(StoreError, match="cannot be used"):
+        cache.score(QUERY, texts)
+
+
+def test_after_a_write_that_failed_the_next_one_works(
+    cache: CachedReranker, inner: Counting, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "new" / "scores.sqlite", isolation_level=None)) as other:
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON score BEGIN SELECT RAISE(ABORT, 'full'); END")
+        with pytest.raises(StoreError, match="cannot be used: full"):
+            cache.score(QUERY, TEXTS)
+        other.execute("DROP TRIGGER full")
+    cache.score(QUERY, TEXTS)
+    inner.taken()
+    cache.score(QUERY, TEXTS)
+    assert inner.taken() == []
+
+
+def test_what_left_early_is_remembered_for_the_same_texts(tmp_path: Path) -> None:
+    """A repeated question costs nothing; another set of texts is judged anew, all of it together."""
+    inner = Counting(
+        lambda said: replace(said, layers=tuple(6 if place < 2 else 2 for place in range(len(said.logit))))
+    )
+    counts = []
+    with closing(CachedReranker(inner, tmp_path / "scores")) as cache:
+        first = cache.score(QUERY, TEXTS, top_k=2)
+        for texts, top_k in ((TEXTS, 2), (TEXTS[:3], 2), (TEXTS, 3)):
+            before = len(inner.asked)
+            assert cache.score(QUERY, texts, top_k=top_k).logit == first.logit[: len(texts)]
+            counts.append(len(inner.asked) - before)
+    assert counts == [0, 3, 4]
