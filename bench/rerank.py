@@ -142,7 +142,8 @@ def _folder(model: Path, scratch: Path) -> Path:
     folder = scratch / "standard"
     if not folder.exists():
         network = from_exported(model).eval()
-        bert = BertConfig(**network.bert.config.to_dict() | {"num_labels": 1})
+        shape = network.bert.config.to_dict()
+        bert = BertConfig(**{key: value for key, value in shape.items() if "label" not in key}, num_labels=1)
         BertForSequenceClassification(bert).save_pretrained(folder)
         BertTokenizerFast(tokenizer_file=str(model / "tokenizer.json"), model_max_length=512).save_pretrained(
             folder
@@ -174,9 +175,11 @@ def _torch(model: Path, scratch: Path) -> Score:
         module for module in encoder.modules() if type(module).__name__ == "BertForSequenceClassification"
     )
     inner.forward = forward
-    return lambda query, texts: encoder.predict(
-        [(query, text) for text in texts], activation_fn=torch.nn.Identity(), show_progress_bar=False
-    ).tolist()
+    return lambda query, texts: _column(
+        encoder.predict(
+            [(query, text) for text in texts], activation_fn=torch.nn.Identity(), show_progress_bar=False
+        )
+    )
 
 
 def _torch_onnx(model: Path, scratch: Path) -> Score:
@@ -190,9 +193,16 @@ def _torch_onnx(model: Path, scratch: Path) -> Score:
         local_files_only=True,
         model_kwargs={"file_name": "onnx/model.onnx", "export": False},
     )
-    return lambda query, texts: encoder.predict(
-        [(query, text) for text in texts], activation_fn=torch.nn.Identity(), show_progress_bar=False
-    ).tolist()
+    return lambda query, texts: _column(
+        encoder.predict(
+            [(query, text) for text in texts], activation_fn=torch.nn.Identity(), show_progress_bar=False
+        )
+    )
+
+
+def _column(said: Any) -> Sequence[float]:
+    values: list[float] = np.asarray(said, np.float64).reshape(-1).tolist()
+    return values
 
 
 def _fastembed(model: Path, scratch: Path) -> Score:
