@@ -6,9 +6,16 @@ import os
 import platform
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
-from typing import TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from crossrag.registry import load
+from crossrag.training.mining import Searcher
+
+if TYPE_CHECKING:
+    from crossrag.training.judged import Collection
 
 SEED = 20261123
 Item = TypeVar("Item")
@@ -39,3 +46,19 @@ def printed(lines: Sequence[str]) -> Sequence[str]:
     for line in lines:
         print(line, flush=True)
     return lines
+
+
+def write(lines: Iterable[str], out: Path | None) -> None:
+    """Take the report line by line, and keep it where that is wanted."""
+    text = "\n".join(lines) + "\n"
+    if out:
+        out.write_text(text, encoding="utf-8")
+
+
+def searcher(collection: Collection) -> Searcher:
+    """The default first stage over a whole corpus."""
+    return Searcher(
+        collection.passages,
+        embedder=load("embedders", "onnx:bundled"),
+        sparse_encoder=load("sparse_encoders", "bm25"),
+    )

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import head, printed, sample
+from common import head, printed, sample, write
 from crossrag import Rag
 
 
@@ -35,9 +35,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
         sys.exit(f"{arguments.data} is missing: name a folder with --data")
-    lines = list(_report(arguments))
-    if arguments.out:
-        arguments.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write(_report(arguments), arguments.out)
 
 
 def _report(arguments: argparse.Namespace) -> Iterator[str]:

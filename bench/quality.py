@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import ir_measures
 import numpy as np
 
-from common import SEED, head, printed, sample
+from common import SEED, head, printed, sample, searcher, write
 from crossrag.calibration import calibration_error
 from crossrag.registry import load
 from crossrag.training.judged import Collection, read_collections
@@ -58,9 +58,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
         sys.exit(f"{arguments.data} is missing: name a folder of BEIR sets with --data")
-    lines = list(_report(arguments))
-    if arguments.out:
-        arguments.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write(_report(arguments), arguments.out)
 
 
 def _report(arguments: argparse.Namespace) -> Iterator[str]:
@@ -132,18 +130,14 @@ def interval(differences: NDArray[np.float64], draws: int = 2_000) -> tuple[floa
 
 def _measured(folder: Path, reranker: Reranker, arguments: argparse.Namespace) -> Iterator[Row]:
     (collection,) = read_collections(folder, splits=["test"])
-    searcher = Searcher(
-        collection.passages,
-        embedder=load("embedders", "onnx:bundled"),
-        sparse_encoder=load("sparse_encoders", "bm25"),
-    )
+    search = searcher(collection)
     chosen = sample(sorted(collection.judgements["test"]), arguments.questions)
-    yield _row(folder.name, collection, searcher, reranker, chosen, None, arguments)
+    yield _row(folder.name, collection, search, reranker, chosen, None, arguments)
     listed = folder / "candidates" / "BM25.tsv"
     if listed.is_file():
         given = _listed(listed, collection)
         over = [query for query in chosen if query in given]
-        row = _row(f"{folder.name}, BM25 top 100", collection, searcher, reranker, over, given, arguments)
+        row = _row(f"{folder.name}, BM25 top 100", collection, search, reranker, over, given, arguments)
         row.counted = False
         yield row
 

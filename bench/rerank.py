@@ -31,11 +31,11 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_P
 import ir_measures
 import numpy as np
 
-from common import machine, sample
+from common import machine, sample, searcher
 from crossrag.registry import load
-from crossrag.rerankers.progressive import first_stage_share
+from crossrag.residual import first_stage_share
 from crossrag.training.judged import read_collections
-from crossrag.training.mining import Searcher, candidates
+from crossrag.training.mining import candidates
 from crossrag.types import Scores
 
 CHARACTERS, DEPTH = 800, 100
@@ -246,23 +246,19 @@ def _flashrank(model: Path, scratch: Path) -> Score:
 
 def _tasks(folder: Path, questions: int) -> list[Task]:
     (collection,) = read_collections(folder, splits=["test"])
-    searcher = Searcher(
-        collection.passages,
-        embedder=load("embedders", "onnx:bundled"),
-        sparse_encoder=load("sparse_encoders", "bm25"),
-    )
+    search = searcher(collection)
     judged = collection.judgements["test"]
     chosen = sample(sorted(judged), questions)
     texts = [collection.queries[query] for query in chosen]
     tasks = []
-    for query, text, (dense, sparse) in zip(chosen, texts, searcher.scores(texts), strict=True):
+    for query, text, (dense, sparse) in zip(chosen, texts, search.scores(texts), strict=True):
         read = candidates(dense, sparse, depth=DEPTH)[:DEPTH]
         tasks.append(
             Task(
                 text,
-                tuple(searcher.passages[number].described[:CHARACTERS] for number in read),
+                tuple(search.passages[number].described[:CHARACTERS] for number in read),
                 tuple(Scores(dense=float(dense[number]), sparse=float(sparse[number])) for number in read),
-                tuple(searcher.passages[number].id for number in read),
+                tuple(search.passages[number].id for number in read),
                 dict(judged[query]),
             )
         )

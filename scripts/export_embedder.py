@@ -11,7 +11,6 @@ the torch original, prints the table and writes the best.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import itertools
 import json
 import random
@@ -27,6 +26,7 @@ import torch
 from onnx import helper, numpy_helper
 
 import check_embedder as check
+from crossrag.training.export import write_checksums, write_tokenizer
 from crossrag.training.quantisation import (
     Limit,
     by_column,
@@ -206,14 +206,9 @@ def write(model: Path, tokenizer: Path, out: Path) -> None:
     """Put the folder together."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "model.onnx").write_bytes(model.read_bytes())
-    # The original cuts and pads to 128 tokens; both are for the caller to decide.
-    settings = json.loads(tokenizer.read_text(encoding="utf-8")) | {"truncation": None, "padding": None}
-    text = json.dumps(settings, ensure_ascii=False, separators=(",", ":"))
-    (out / "tokenizer.json").write_text(text, encoding="utf-8")
+    write_tokenizer(tokenizer, out)
     (out / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n", encoding="utf-8")
-    names = ("config.json", "model.onnx", "tokenizer.json")
-    sums = [f"{hashlib.sha256((out / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
-    (out / "SHA256SUMS").write_text("".join(sums), encoding="ascii")
+    write_checksums(out)
 
 
 def main() -> None:

@@ -19,9 +19,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
 
 import check_embedder
+from crossrag.inference import load_tokenizer
 from crossrag.registry import load as load_backend
 from crossrag.training.batches import Batches, BatchOptions
 from crossrag.training.export import export, refit
@@ -106,7 +106,7 @@ def _train(arguments: argparse.Namespace) -> None:
             network.cuda()
         batches = Batches(
             [*packed["train"], *packed["pseudo"]],
-            _tokenizer(tokenizer),
+            load_tokenizer(tokenizer),
             BatchOptions(seed=arguments.seed),
             QUOTAS,
         )
@@ -127,13 +127,6 @@ def _finish(network: torch.nn.Module, tokenizer: Path, held_out: Sequence[Mined]
 def _report(now: Progress) -> None:
     exits = " ".join(f"{share:.3f}" for share in now.exits)
     _say(f"{now.step} {now.seconds:.0f} s loss {now.loss:.4f} first stage {now.first:.3f} exits {exits}")
-
-
-def _tokenizer(path: Path) -> Tokenizer:
-    tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
 
 
 def _say(text: str) -> None:

@@ -6,18 +6,19 @@ import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer
 from transformers import BertConfig
 
 from crossrag.errors import UsageError
-from crossrag.inference import feeds
+from crossrag.inference import feeds, load_tokenizer
 from crossrag.registry import BUNDLED_MODELS, load
+from crossrag.residual import comparable
 from crossrag.testing import HashedEmbedder, HashedTerms
-from crossrag.training.batches import Batches, BatchOptions, per_question
+from crossrag.training.batches import Batches, BatchOptions
 from crossrag.training.export import Fitted, export, export_single, read_weights
 from crossrag.training.fitting import Reading, fitted, ndcg, quality
 from crossrag.training.judged import Collection, Passage, read_collections
@@ -28,6 +29,9 @@ from crossrag.training.network import Output, ProgressiveCrossEncoder, from_expo
 from crossrag.training.packing import read_pack, write_pack
 from crossrag.training.trainer import Material, check_places, improve, split
 from crossrag.types import Scores
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 TOKENIZER = BUNDLED_MODELS / "progressive-reranker" / "tokenizer.json"
 
@@ -170,10 +174,7 @@ def toy(count: int = 60, *, seed: int = 0, shuffled: bool = False) -> Mined:
 
 
 def plain_tokenizer() -> Tokenizer:
-    tokenizer = Tokenizer.from_file(str(TOKENIZER))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
+    return load_tokenizer(TOKENIZER)
 
 
 def test_groups_hold_one_relevant_passage_first_and_are_the_same_for_the_same_seed() -> None:
@@ -195,7 +196,7 @@ def test_groups_hold_one_relevant_passage_first_and_are_the_same_for_the_same_se
 
 def test_bm25_is_divided_by_the_root_of_the_number_of_words() -> None:
     scores = np.asarray([[0.5, 8.0]], np.float32)
-    assert per_question("four words stand here", scores).tolist() == [[0.5, 4.0]]
+    assert comparable("four words stand here", scores).tolist() == [[0.5, 4.0]]
 
 
 # --- losses

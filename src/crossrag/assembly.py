@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import answering, chunking, registry
 from .errors import UsageError
 from .score_cache import CachedReranker
 
 if TYPE_CHECKING:
-    from .config import Settings
+    from .config import OpenAISettings, RerankHttpSettings, Settings
     from .protocols import Embedder, Generator, Reranker, SparseEncoder, Store
 
 CHUNK_TOKENIZER = registry.BUNDLED_MODELS / "progressive-reranker" / "tokenizer.json"
@@ -34,11 +34,7 @@ def reranker(settings: Settings) -> Reranker | None:
     reranking = settings.reranking
     if reranking.model == "none":
         return None
-    arguments = {}
-    if reranking.model.partition(":")[0] == "http":
-        http = settings.rerank_http
-        key = http.api_key.get_secret_value() if http.api_key else None
-        arguments = http.model_dump(exclude={"api_key"}) | {"api_key": key}
+    arguments = _endpoint(settings.rerank_http) if reranking.model.partition(":")[0] == "http" else {}
     made = registry.load("rerankers", reranking.model, threads=reranking.threads, **arguments)
     return made if reranking.cache is None else CachedReranker(made, reranking.cache.expanduser())
 
@@ -51,14 +47,7 @@ def generator(settings: Settings, *, reranker: Reranker | None, embedder: Embedd
     """
     name = settings.generator.model
     if name.partition(":")[0] == "openai":
-        openai = settings.openai
-        return registry.load(
-            "generators",
-            name,
-            render=answering.messages,
-            api_key=openai.api_key.get_secret_value() if openai.api_key else None,
-            **openai.model_dump(exclude={"api_key"}),
-        )
+        return registry.load("generators", name, render=answering.messages, **_endpoint(settings.openai))
     if reranker is None:
         raise UsageError(
             "The extractive answer needs a reranker",
@@ -83,3 +72,9 @@ def store(settings: Settings, *, embedder: Embedder, sparse_encoder: SparseEncod
         },
         create=create,
     )
+
+
+def _endpoint(section: OpenAISettings | RerankHttpSettings) -> dict[str, Any]:
+    """The section as arguments, its key in the clear."""
+    key = section.api_key.get_secret_value() if section.api_key else None
+    return section.model_dump(exclude={"api_key"}) | {"api_key": key}

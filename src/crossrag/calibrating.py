@@ -109,6 +109,11 @@ def by_question(judgements: Iterable[Judgement]) -> dict[str, list[Judgement]]:
     return grouped
 
 
+def answers(judgements: Iterable[Judgement], chunk: Chunk) -> bool:
+    """Whether any of the places is this chunk."""
+    return any(judgement.names(chunk) for judgement in judgements)
+
+
 def calibrate(
     ranked: Mapping[str, Sequence[Candidate]],
     judgements: Mapping[str, Sequence[Judgement]],
@@ -125,12 +130,11 @@ def calibrate(
     Raises:
         UsageError: There are too few pairs, or relevant passages do not score higher.
     """
-    scored = [
-        (candidate, any(judgement.names(candidate.chunk) for judgement in judgements[question]))
+    marked = {
+        question: [(candidate, answers(judgements[question], candidate.chunk)) for candidate in candidates]
         for question, candidates in ranked.items()
-        for candidate in candidates
-        if candidate.scores.logit is not None
-    ]
+    }
+    scored = [pair for pairs in marked.values() for pair in pairs if pair[0].scores.logit is not None]
     relevant = [label for _, label in scored]
     logits = [candidate.scores.logit or 0.0 for candidate, _ in scored]
     before = [candidate.scores.relevance or 0.0 for candidate, _ in scored]
@@ -143,10 +147,7 @@ def calibrate(
         questions=len(ranked),
         pairs=len(scored),
         relevant=sum(relevant),
-        unmatched=sum(
-            not any(wanted.names(candidate.chunk) for candidate in candidates for wanted in judgements[text])
-            for text, candidates in ranked.items()
-        ),
+        unmatched=sum(not any(label for _, label in pairs) for pairs in marked.values()),
         error_before=calibration_error(before, relevant),
         error_after=calibration_error(after, relevant),
     )

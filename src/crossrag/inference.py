@@ -73,18 +73,7 @@ class OnnxModel:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """Without truncation and padding, whatever the file says: both are done here."""
-        from tokenizers import Tokenizer
-
-        try:
-            tokenizer = Tokenizer.from_file(str(self.directory / "tokenizer.json"))
-        except Exception as error:  # noqa: BLE001
-            # tokenizers raises bare Exception for anything that it cannot parse.
-            raise ModelError(
-                f"{self.directory / 'tokenizer.json'} is no tokenizer: {error}", hint="Copy the file again"
-            ) from None
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        return tokenizer
+        return load_tokenizer(self.directory / "tokenizer.json")
 
     def run(self, encodings: Sequence[Encoding]) -> NDArray[np.float32]:
         """First output of the only graph for one padded batch: float32[n, …]."""
@@ -153,6 +142,31 @@ class OnnxModel:
                 f"{self.directory / name} cannot be loaded: {str(error)[:200]}",
                 hint="The file may be cut: copy it again, or reinstall crossrag if it is the bundled one",
             ) from None
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Without truncation and padding, whatever the file says.
+
+    Raises:
+        ModelError: The file is no tokenizer.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # noqa: BLE001
+        # tokenizers raises bare Exception for anything that it cannot parse.
+        raise ModelError(f"{path} is no tokenizer: {error}", hint="Copy the file again") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def cut_question(tokenizer: Tokenizer, question: str, most: int) -> tuple[str, int]:
+    """The question cut to `most` tokens, and how many it had; by a tokenizer that does not truncate."""
+    encoding = tokenizer.encode(question, add_special_tokens=False)
+    count = len(encoding.ids)
+    return (question if count <= most else question[: encoding.offsets[most - 1][1]]), count
 
 
 def feeds(encodings: Sequence[Encoding]) -> dict[str, NDArray[Any]]:

@@ -6,12 +6,14 @@ Every leg's rank and score stays on the candidate. Knows nothing of the reranker
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from .types import Candidate, Hit, Scores, Where
 
 if TYPE_CHECKING:
     from .protocols import Embedder, SparseEncoder, Store
+
+Item = TypeVar("Item", str, int)
 
 
 def retrieve(
@@ -52,13 +54,13 @@ def retrieve(
     ]
 
 
-def reciprocal_rank_fusion(rankings: Sequence[Sequence[str]], *, k: int = 60) -> dict[str, float]:
+def reciprocal_rank_fusion(rankings: Sequence[Sequence[Item]], *, k: int = 60) -> dict[Item, float]:
     """Sum of `1 / (k + rank)` over the rankings that hold an id, ranks from 1.
 
     Cormack, Clarke and Büttcher (2009), "Reciprocal rank fusion outperforms Condorcet and individual rank
     learning methods", SIGIR.
     """
-    fused: dict[str, float] = {}
+    fused: dict[Item, float] = {}
     for ranking in rankings:
         for rank, item in enumerate(ranking, start=1):
             fused[item] = fused.get(item, 0.0) + 1.0 / (k + rank)

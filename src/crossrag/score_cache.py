@@ -90,12 +90,14 @@ class CachedReranker:
             deadline=deadline,
         )
         fresh: dict[bytes, _Row] = {}
+        deepest = max(said.layers, default=0)
         unread = [False] * len(texts)
         for place, position in enumerate(missing):
             row = rows[position] = _row(said, place)
             unread[position] = said.unread[place]
             if _worth_keeping(said, place):
-                fresh[keys[position] if _final(said, place) else beside[position]] = row
+                final = not said.layers or said.layers[place] == deepest
+                fresh[keys[position] if final else beside[position]] = row
         self._remember(fresh)
         return _assembled(said, [row for row in rows if row is not None], unread)
 
@@ -173,11 +175,6 @@ def _worth_keeping(said: Relevance, place: int) -> bool:
     """Read in time, and a number."""
     finite = math.isfinite(said.relevance[place]) and math.isfinite(said.logit[place])
     return finite and not said.hurried and not said.unread[place]
-
-
-def _final(said: Relevance, place: int) -> bool:
-    """Read with all layers."""
-    return not said.layers or said.layers[place] == max(said.layers)
 
 
 def _assembled(said: Relevance, rows: Sequence[_Row], unread: Sequence[bool]) -> Relevance:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossrag.calibration import Calibration
 from crossrag.errors import ModelError
-from crossrag.inference import OnnxModel
+from crossrag.inference import OnnxModel, cut_question
 from crossrag.types import Relevance, Scores
 
 if TYPE_CHECKING:
@@ -79,14 +79,15 @@ class OnnxReranker:
         """Pairs in which the question keeps its tokens and the passage is cut."""
         with self._tokenizing:
             tokenizer = self._model.tokenizer
-            head = tokenizer.encode(query, add_special_tokens=False)
-            cut = len(head.ids) > self._max_query_tokens
-            if cut:
-                query = query[: head.offsets[self._max_query_tokens - 1][1]]
+            query, count = cut_question(tokenizer, query, self._max_query_tokens)
             tokenizer.enable_truncation(self._max_tokens, strategy="only_second")
             encodings = tokenizer.encode_batch([(query, text) for text in texts])
             tokenizer.no_truncation()
-        return encodings, [bool(encoding.overflowing) for encoding in encodings], cut
+        return (
+            encodings,
+            [bool(encoding.overflowing) for encoding in encodings],
+            count > self._max_query_tokens,
+        )
 
     def _logits(self, encodings: Sequence[Encoding]) -> list[float]:
         output = self._model.run(encodings)

@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 from crossrag.calibration import Calibration
 from crossrag.errors import ModelError
-from crossrag.inference import OnnxModel, feeds
+from crossrag.inference import OnnxModel, cut_question, feeds
+from crossrag.residual import first_stage_share
 from crossrag.types import Relevance, Scores
 
 if TYPE_CHECKING:
@@ -153,11 +154,8 @@ class ProgressiveReranker:
         with self._tokenizing:
             tokenizer = self._model.tokenizer
             tokenizer.no_truncation()
-            head = tokenizer.encode(query, add_special_tokens=False)
-            cut = len(head.ids) > self._max_query_tokens
-            if cut:
-                query = query[: head.offsets[self._max_query_tokens - 1][1]]
-            room = self._max_tokens - min(len(head.ids), self._max_query_tokens) - 3
+            query, count = cut_question(tokenizer, query, self._max_query_tokens)
+            room = self._max_tokens - min(count, self._max_query_tokens) - 3
             tokenizer.enable_truncation(self._max_tokens, stride=room // 4, strategy="only_second")
             encodings = tokenizer.encode_batch([(query, text) for text in texts])
             tokenizer.no_truncation()
@@ -167,7 +165,7 @@ class ProgressiveReranker:
             parts = [encoding, *encoding.overflowing]
             truncated.append(len(parts) > _MOST_WINDOWS)
             windows += [_window(number, part) for part in parts[:_MOST_WINDOWS]]
-        return windows, truncated, cut
+        return windows, truncated, count > self._max_query_tokens
 
     def _read(
         self, block: list[_Window], shares: Sequence[float], standing: _Standing, deadline: float | None
@@ -223,21 +221,6 @@ class ProgressiveReranker:
                 forecast = slope * window.logits[-1] + intercept
                 logits.append(min(forecast, ceiling) if window.left else forecast)
         return logits
-
-
-def first_stage_share(weights: Mapping[str, Any], query: str, first_stage: Sequence[Scores]) -> list[float]:
-    """What the first stage says of each text, in logits. A leg that was not searched counts as is typical.
-
-    BM25 is a sum over the words of the question: divided by the root of their number it can be compared
-    between questions.
-    """
-    root = math.sqrt(max(1, len(query.split())))
-    usual_dense, usual_sparse = weights["typical"]
-    return [
-        weights["dense"] * (usual_dense if scores.dense is None else scores.dense)
-        + weights["sparse"] * (usual_sparse if scores.sparse is None else scores.sparse / root)
-        for scores in first_stage
-    ]
 
 
 class _Standing:

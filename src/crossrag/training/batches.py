@@ -5,7 +5,6 @@ The same seed gives the same batches. Knows the tokenizer, not the network.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crossrag.inference import feeds
+from crossrag.inference import cut_question, feeds
+from crossrag.residual import comparable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,53 +23,14 @@ if TYPE_CHECKING:
     from .mining import Mined, Question
 
 _BLOCK = 512
-_QUESTION_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "are",
-        "at",
-        "be",
-        "by",
-        "can",
-        "did",
-        "do",
-        "does",
-        "for",
-        "from",
-        "had",
-        "has",
-        "have",
-        "how",
-        "i",
-        "in",
-        "is",
-        "it",
-        "of",
-        "on",
-        "or",
-        "should",
-        "that",
-        "the",
-        "their",
-        "there",
-        "to",
-        "was",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "whom",
-        "whose",
-        "why",
-        "will",
-        "with",
-        "would",
-        "you",
-    ]
-)
+# fmt: off
+_QUESTION_WORDS = frozenset({
+    "a", "an", "are", "at", "be", "by", "can", "did", "do", "does", "for", "from", "had", "has", "have",
+    "how", "i", "in", "is", "it", "of", "on", "or", "should", "that", "the", "their", "there", "to",
+    "was", "were", "what", "when", "where", "which", "who", "whom", "whose", "why", "will", "with",
+    "would", "you",
+})
+# fmt: on
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +114,7 @@ class Batches:
         return _Group(
             text,
             [_read(passage, titled=titled) for passage in passages],
-            per_question(question.text, question.first_stage[places]),
+            comparable(question.text, question.first_stage[places]),
             labelled,
         )
 
@@ -162,10 +123,12 @@ class Batches:
         options = self._options
         size = options.negatives + 1
         longest = options.long_tokens if chance.random() < options.long_share else options.max_tokens
+        self._tokenizer.no_truncation()
+        # The passage needs room, too.
+        questions = [cut_question(self._tokenizer, group.question, longest // 2)[0] for group in groups]
         pairs = [
             (question, passage)
-            for group in groups
-            for question in (self._cut(group.question, longest // 2),)
+            for question, group in zip(questions, groups, strict=True)
             for passage in group.passages
         ]
         self._tokenizer.enable_truncation(longest, strategy="only_second")
@@ -190,12 +153,6 @@ class Batches:
                     size,
                 )
 
-    def _cut(self, question: str, most: int) -> str:
-        """The question without what is beyond `most` tokens: the passage needs room, too."""
-        self._tokenizer.no_truncation()
-        encoding = self._tokenizer.encode(question, add_special_tokens=False)
-        return question if len(encoding.ids) <= most else question[: encoding.offsets[most - 1][1]]
-
 
 @dataclass(frozen=True, slots=True)
 class _Group:
@@ -203,12 +160,6 @@ class _Group:
     passages: list[str]
     first_stage: NDArray[np.float32]
     labelled: bool
-
-
-def per_question(question: str, first_stage: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cosine as it is; BM25, a sum over words, by the root of their number, to compare across questions."""
-    divisors = np.asarray([1.0, math.sqrt(max(1, len(question.split())))], np.float32)
-    return (first_stage / divisors).astype(np.float32)
 
 
 def _read(passage: Passage, *, titled: bool) -> str:

@@ -61,44 +61,35 @@ def export(
         int8: Whether products are taken in integers.
     """
     out.mkdir(parents=True, exist_ok=True)
-    state = {key: tensor.detach().float().cpu().numpy() for key, tensor in network.state_dict().items()}
-    bert = network.bert.config
     graphs = []
     for number, last in enumerate(network.exits):
         first = network.exits[number - 1] if number else 0
         graphs.append(f"layers-{first + 1}-{last}.onnx")
-        write_graph(
-            _with_head(state, number),
-            out / graphs[-1],
-            first=first,
-            last=last,
-            heads=bert.num_attention_heads,
-            epsilon=bert.layer_norm_eps,
-            int8=int8,
-            states=last != network.exits[-1],
-        )
+        more = last != network.exits[-1]
+        _write(network, out / graphs[-1], number, first=first, int8=int8, states=more)
     config = _config(network, fitted or Fitted(), name) | {"graphs": graphs}
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-    settings = json.loads(tokenizer.read_text(encoding="utf-8")) | {"truncation": None, "padding": None}
-    text = json.dumps(settings, ensure_ascii=False, separators=(",", ":"))
-    (out / "tokenizer.json").write_text(text, encoding="utf-8")
+    write_tokenizer(tokenizer, out)
     write_checksums(out)
 
 
 def export_single(network: ProgressiveCrossEncoder, path: Path, *, int8: bool = True) -> None:
     """Write the whole network as one graph without early exits, for other programs."""
+    _write(network, path, len(network.exits) - 1, first=0, int8=int8, states=False, standard=True)
+
+
+def _write(network: ProgressiveCrossEncoder, path: Path, number: int, *, first: int, **form: bool) -> None:
+    """One graph: from layer `first` to exit `number`."""
     state = {key: tensor.detach().float().cpu().numpy() for key, tensor in network.state_dict().items()}
     bert = network.bert.config
     write_graph(
-        _with_head(state, len(network.exits) - 1),
+        _with_head(state, number),
         path,
-        first=0,
-        last=network.exits[-1],
+        first=first,
+        last=network.exits[number],
         heads=bert.num_attention_heads,
         epsilon=bert.layer_norm_eps,
-        int8=int8,
-        states=False,
-        standard=True,
+        **form,
     )
 
 
@@ -110,11 +101,30 @@ def refit(folder: Path, fitted: Fitted) -> None:
     write_checksums(folder)
 
 
+def write_tokenizer(source: Path, folder: Path) -> None:
+    """Copy it without truncation and padding: both are for the caller to decide."""
+    settings = json.loads(source.read_text(encoding="utf-8")) | {"truncation": None, "padding": None}
+    text = json.dumps(settings, ensure_ascii=False, separators=(",", ":"))
+    (folder / "tokenizer.json").write_text(text, encoding="utf-8")
+
+
 def write_checksums(folder: Path) -> None:
     """`SHA256SUMS` over every file of the folder but itself and its card."""
     names = sorted(path.name for path in folder.iterdir() if path.suffix in {".json", ".onnx"})
     sums = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
     (folder / "SHA256SUMS").write_text("".join(sums), encoding="ascii")
+
+
+def read_config(folder: Path) -> Mapping[str, Any]:
+    """What stands in `config.json` of an exported folder.
+
+    Raises:
+        ModelError: The folder holds another kind of model.
+    """
+    config: Mapping[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if config.get("kind") != "progressive":
+        raise ModelError(f"{folder} is no progressive reranker", hint="Start from one that crossrag exported")
+    return config
 
 
 def read_weights(folder: Path) -> tuple[dict[str, NDArray[np.float32]], Mapping[str, Any]]:
@@ -123,9 +133,7 @@ def read_weights(folder: Path) -> tuple[dict[str, NDArray[np.float32]], Mapping[
     Raises:
         ModelError: The folder holds another kind of model.
     """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if config.get("kind") != "progressive":
-        raise ModelError(f"{folder} is no progressive reranker", hint="Start from one that crossrag exported")
+    config = read_config(folder)
     state: dict[str, NDArray[np.float32]] = {}
     for number, graph in enumerate(config["graphs"]):
         tensors = {

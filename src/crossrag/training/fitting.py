@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossrag.calibration import Calibration, calibration_error, fit
+from crossrag.residual import comparable
 from crossrag.types import Scores
 
-from .batches import per_question
 from .export import Fitted
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _reading(reranker: Reranker, part: Mined, question: Question, most: int) -> 
         grades > 0,
         grades,
         np.asarray(rows, np.float64),
-        per_question(question.text, question.first_stage[places]).astype(np.float64),
+        comparable(question.text, question.first_stage[places]).astype(np.float64),
     )
 
 

@@ -19,11 +19,12 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
 
 from crossrag.errors import ModelError, UsageError
+from crossrag.residual import comparable
 
-from .batches import Batch, Batches, per_question
 from .losses import LossWeights, loss
 
 if TYPE_CHECKING:
+    from .batches import Batch, Batches
     from .mining import Mined
     from .network import ProgressiveCrossEncoder
 
@@ -84,7 +85,7 @@ def fit_first_stage(network: ProgressiveCrossEncoder, mined: Sequence[Mined], *,
     relevant = torch.zeros(len(chosen), longest, dtype=torch.bool)
     for row, (question, _) in enumerate(chosen):
         count = len(question.grades)
-        features[row, :count] = torch.from_numpy(per_question(question.text, question.first_stage))
+        features[row, :count] = torch.from_numpy(comparable(question.text, question.first_stage))
         there[row, :count] = True
         relevant[row, :count] = torch.from_numpy(question.grades > 0)
     share = torch.tensor([weight for _, weight in chosen])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossrag.retrieval import reciprocal_rank_fusion
 from crossrag.sentences import split_sentences
 
 if TYPE_CHECKING:
@@ -199,12 +200,12 @@ def candidates(
     rrf_k: int = 60,
 ) -> list[int]:
     """Positions of the union of both legs' best, in the order of reciprocal rank fusion."""
-    fused: dict[int, float] = {}
+    rankings: list[list[int]] = []
     for leg in (dense, np.where(sparse > 0, sparse, -np.inf)):
         values = leg if allowed is None else np.where(allowed, leg, -np.inf)
         reach = min(depth, len(values))
         best = np.argpartition(-values, reach - 1)[:reach]
-        for rank, position in enumerate(sorted(best, key=lambda p: (-values[p], p)), start=1):
-            if np.isfinite(values[position]):
-                fused[int(position)] = fused.get(int(position), 0.0) + 1.0 / (rrf_k + rank)
+        ordered = sorted((int(p) for p in best if np.isfinite(values[p])), key=lambda p: (-values[p], p))
+        rankings.append(ordered)
+    fused = reciprocal_rank_fusion(rankings, k=rrf_k)
     return sorted(fused, key=lambda position: (-fused[position], -dense[position], position))

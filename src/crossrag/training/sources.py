@@ -76,7 +76,7 @@ def from_index(
             fetch_k=rag.settings.retrieval.fetch_k,
             rrf_k=rag.settings.retrieval.rrf_k,
         )
-        grades = [1 if any(judgement.names(c.chunk) for judgement in wanted) else -1 for c in found]
+        grades = [1 if calibrating.answers(wanted, c.chunk) else -1 for c in found]
         if 1 not in grades:
             lost += 1
             continue

@@ -12,20 +12,17 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from crossrag import registry
 from crossrag.errors import UsageError
+from crossrag.inference import load_tokenizer
 
 from .batches import Batches, BatchOptions
-from .export import export, read_weights, refit
+from .export import export, read_config, refit
 from .fitting import Quality, fitted, quality, read
 from .loop import Progress, TrainingOptions, train
 from .mining import Mined, Question
 from .network import ProgressiveCrossEncoder, from_exported
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 TOLERANCE = 0.005
 """How much nDCG@10 may be lost on the general set."""
@@ -95,7 +92,7 @@ def improve(
         folder = Path(scratch) / "model"
         drawn = Batches(
             material.train,
-            _tokenizer(start / "tokenizer.json"),
+            load_tokenizer(start / "tokenizer.json"),
             batches or BatchOptions(seed=options.seed),
         )
         _train(start, folder, drawn, choosing, options, told, out.name)
@@ -215,28 +212,19 @@ def _measured(folder: Path, parts: Sequence[Mined]) -> Quality:
     from crossrag.calibration import Calibration
 
     reranker = registry.load("rerankers", f"progressive:{folder}")
-    _, config = read_weights(folder)
+    config = read_config(folder)
     return quality(read(reranker, parts), Calibration(**config["calibration"]))
 
 
 def _fit(folder: Path, parts: Sequence[Mined], start: Path) -> None:
     """Calibrate on the held-out questions; margins may become wider than those of `start`."""
-    _, config = read_weights(folder)
-    _, old = read_weights(start)
+    config = read_config(folder)
+    old = read_config(start)
     weights = config["first_stage"]["dense"], config["first_stage"]["sparse"]
     readings = read(registry.load("rerankers", f"progressive:{folder}"), parts)
     measured = fitted(readings, weights)
     margins = tuple(max(new, kept) for new, kept in zip(measured.margins, old["margins"], strict=True))
     refit(folder, replace(measured, margins=margins))
-
-
-def _tokenizer(path: Path) -> Tokenizer:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
 
 
 def _verdict(
