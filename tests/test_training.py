@@ -22,8 +22,8 @@ from crossrag.training.batches import Batches, BatchOptions
 from crossrag.training.export import Fitted, export, export_single, read_weights
 from crossrag.training.fitting import Reading, fitted, ndcg, quality
 from crossrag.training.judged import Collection, Passage, read_collections
-from crossrag.training.loop import TrainingOptions, fit_first_stage
-from crossrag.training.losses import LossWeights, loss
+from crossrag.training.loop import TrainingOptions, fit_first_stage, train
+from crossrag.training.losses import Known, LossWeights, loss
 from crossrag.training.mining import Mined, Question, Searcher, candidates, mine
 from crossrag.training.network import Output, ProgressiveCrossEncoder, from_exported
 from crossrag.training.packing import read_pack, write_pack
@@ -202,6 +202,10 @@ def test_bm25_is_divided_by_the_root_of_the_number_of_words() -> None:
 # --- losses
 
 
+def known(*, labelled: bool, judged: bool | None = None) -> Known:
+    return Known(torch.tensor([labelled]), torch.tensor([labelled if judged is None else judged]))
+
+
 def output(logits: list[list[float]]) -> Output:
     values = torch.tensor(logits).unsqueeze(2)
     return Output(values.reshape(-1, 1), torch.zeros(values.numel(), 1))
@@ -209,14 +213,14 @@ def output(logits: list[list[float]]) -> Output:
 
 def test_the_loss_falls_when_the_relevant_passage_rises() -> None:
     weights = LossWeights(exits=(1.0,))
-    args = (torch.tensor([True]), torch.zeros(3), 3, weights)
+    args = (known(labelled=True), torch.zeros(3), 3, weights)
     values = [float(loss(output([[x, 0.0, -1.0]]), *args, trust=False)) for x in (-2.0, 0.0, 2.0)]
     assert values == sorted(values, reverse=True)
 
 
 def test_a_likely_false_negative_is_left_out() -> None:
     weights = LossWeights(exits=(1.0,), pointwise=0.0)
-    args = (torch.tensor([True]), torch.zeros(3), 3, weights)
+    args = (known(labelled=True), torch.zeros(3), 3, weights)
     said = output([[0.0, 9.0, -50.0]])
     assert float(loss(said, *args, trust=True)) == pytest.approx(0.0, abs=1e-5)
     assert float(loss(said, *args, trust=False)) > 8
@@ -225,10 +229,46 @@ def test_a_likely_false_negative_is_left_out() -> None:
 def test_without_labels_the_first_stage_order_is_taught() -> None:
     weights = LossWeights(exits=(1.0,))
     first_stage = torch.tensor([2.0, 1.0, 0.0])
-    kept = loss(output([[2.0, 1.0, 0.0]]), torch.tensor([False]), first_stage, 3, weights, trust=False)
-    turned = loss(output([[0.0, 1.0, 2.0]]), torch.tensor([False]), first_stage, 3, weights, trust=False)
+    kept = loss(output([[2.0, 1.0, 0.0]]), known(labelled=False), first_stage, 3, weights, trust=False)
+    turned = loss(output([[0.0, 1.0, 2.0]]), known(labelled=False), first_stage, 3, weights, trust=False)
     assert float(kept) == pytest.approx(0.0, abs=1e-6)
     assert float(turned) > 0.1
+
+
+def test_where_nothing_answers_all_scores_are_taught_to_be_low() -> None:
+    weights = LossWeights(exits=(1.0,))
+    args = (known(labelled=False, judged=True), torch.tensor([2.0, 1.0, 0.0]), 3, weights)
+    values = [float(loss(output([[x, x, x]]), *args, trust=True)) for x in (2.0, -2.0, -6.0)]
+    assert values == sorted(values, reverse=True)
+    assert values[-1] < 0.01
+
+
+def test_questions_without_answer_become_groups_of_irrelevant_passages() -> None:
+    mined = toy()
+    nothing = replace(
+        mined, questions=tuple(replace(q, grades=np.zeros_like(q.grades)) for q in mined.questions)
+    )
+    unknown = replace(
+        mined, questions=tuple(replace(q, grades=np.full_like(q.grades, -1)) for q in mined.questions)
+    )
+    options = BatchOptions(negatives=3, batch_tokens=256)
+    for part, judged in ((nothing, True), (unknown, False)):
+        for batch in Batches([part], plain_tokenizer(), options).epoch(0):
+            assert not batch.labelled.any()
+            assert (batch.judged == judged).all()
+
+
+@pytest.mark.parametrize("frozen", [0, 2])
+def test_frozen_layers_and_the_first_stage_keep_what_they_know(frozen: int) -> None:
+    network = tiny()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    options = TrainingOptions(steps=3, frozen_layers=frozen, first_stage=not frozen)
+    train(network, Batches([toy()], plain_tokenizer(), BatchOptions(negatives=3)), options)
+    after = network.state_dict()
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert ("bert.encoder.layer.0.output.dense.weight" in same) == bool(frozen)
+    assert ("first_stage" in same) == bool(frozen)
+    assert "bert.encoder.layer.3.output.dense.weight" not in same
 
 
 def test_the_first_stage_starts_where_it_ranks_best() -> None:

@@ -35,14 +35,16 @@ _QUESTION_WORDS = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """`groups * size` pairs, padded to one length. Row `g * size` is the relevant passage of group g."""
+    """`groups * size` pairs, padded to one length. Row `g * size` is the relevant one of group g, if any."""
 
     tokens: dict[str, NDArray[np.int64]]
     """`input_ids`, `attention_mask` and `token_type_ids`: int64[n, l]."""
     first_stage: NDArray[np.float32]
     """float32[n, 2]: cosine and BM25."""
     labelled: NDArray[np.bool_]
-    """bool[groups]: False where nothing is known to be relevant: the first stage's order is taught."""
+    """bool[groups]: whether row `g * size` is relevant."""
+    judged: NDArray[np.bool_]
+    """bool[groups]: whether it is known that all others are not; else the first stage's order is taught."""
     size: int
 
 
@@ -99,6 +101,8 @@ class Batches:
         relevant = [place for place, grade in enumerate(question.grades) if grade > 0]
         others = [place for place, grade in enumerate(question.grades) if grade <= 0]
         labelled = bool(relevant)
+        # Judged, and nothing relevant: a question that these passages do not answer.
+        judged = labelled or bool((question.grades == 0).all())
         wanted = options.negatives + (not labelled)
         if len(others) < wanted:
             return None
@@ -116,6 +120,7 @@ class Batches:
             [_read(passage, titled=titled) for passage in passages],
             comparable(question.text, question.first_stage[places]),
             labelled,
+            judged,
         )
 
     def _packed(self, groups: Sequence[_Group], chance: random.Random) -> Iterator[Batch]:
@@ -150,6 +155,7 @@ class Batches:
                     feeds(rows),
                     np.concatenate([groups[number].first_stage for number in batch]),
                     np.asarray([groups[number].labelled for number in batch]),
+                    np.asarray([groups[number].judged for number in batch]),
                     size,
                 )
 
@@ -160,6 +166,7 @@ class _Group:
     passages: list[str]
     first_stage: NDArray[np.float32]
     labelled: bool
+    judged: bool
 
 
 def _read(passage: Passage, *, titled: bool) -> str:

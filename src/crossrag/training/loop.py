@@ -21,7 +21,7 @@ from torch import Tensor
 from crossrag.errors import ModelError, UsageError
 from crossrag.residual import comparable
 
-from .losses import LossWeights, loss
+from .losses import Known, LossWeights, loss
 
 if TYPE_CHECKING:
     from .batches import Batch, Batches
@@ -45,6 +45,10 @@ class TrainingOptions:
     trust_after: float = 0.3
     """Share of the steps after which the network's own opinion tells false negatives."""
     weight_decay: float = 0.01
+    frozen_layers: int = 0
+    """So many of the lowest layers keep what they know; the embeddings of words always do."""
+    first_stage: bool = True
+    """Whether the weights of cosine and BM25 are learned, too."""
     losses: LossWeights = field(default_factory=LossWeights)
     checkpoint_every: int = 200
     evaluate_every: int = 200
@@ -142,7 +146,7 @@ def train(
     torch.manual_seed(options.seed)
     device = next(network.parameters()).device
     network.train()
-    network.bert.embeddings.word_embeddings.weight.requires_grad = False
+    _freeze(network, options)
     optimiser, rates = _optimiser(network, options)
     started, seen = time.monotonic(), _Seen(len(network.exits))
     stream = _endless(batches)
@@ -177,6 +181,13 @@ def train(
     return network.eval()
 
 
+def _freeze(network: ProgressiveCrossEncoder, options: TrainingOptions) -> None:
+    embeddings, layers = network.bert.embeddings, network.bert.encoder.layer[: options.frozen_layers]
+    for frozen in [embeddings.word_embeddings, *([embeddings, *layers] if len(layers) else [])]:
+        frozen.requires_grad_(requires_grad=False)
+    network.first_stage.requires_grad_(requires_grad=options.first_stage)
+
+
 def _step(
     network: ProgressiveCrossEncoder,
     batch: Batch,
@@ -188,12 +199,12 @@ def _step(
 ) -> Tensor:
     tokens = {name: torch.from_numpy(array).to(device) for name, array in batch.tokens.items()}
     first_stage = torch.from_numpy(batch.first_stage).to(device)
-    labelled = torch.from_numpy(batch.labelled).to(device)
+    known = Known(*(torch.from_numpy(said).to(device) for said in (batch.labelled, batch.judged)))
     with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
         output = network(**tokens, first_stage=first_stage)
     alone = (first_stage * network.first_stage.detach()).sum(1)
-    value = loss(output, labelled, alone, batch.size, options.losses, trust=trust)
-    seen.add(value.item(), alone, output.logits.detach(), labelled, batch.size)
+    value = loss(output, known, alone, batch.size, options.losses, trust=trust)
+    seen.add(value.item(), alone, output.logits.detach(), known.labelled, batch.size)
     return value
 
 
@@ -235,7 +246,11 @@ def _optimiser(
     groups = (
         [parameter for parameter in network.bert.parameters() if parameter.requires_grad],
         [parameter for parameter in network.heads.parameters() if parameter.dim() > 0],
-        [network.first_stage, network.bias, *(p for p in network.heads.parameters() if p.dim() == 0)],
+        [
+            *([network.first_stage] if options.first_stage else []),
+            network.bias,
+            *(p for p in network.heads.parameters() if p.dim() == 0),
+        ],
     )
     decays = (options.weight_decay, options.weight_decay, 0.0)
     optimiser = torch.optim.AdamW(

@@ -3,6 +3,7 @@
 - listwise softmax cross-entropy: the relevant passage above the others of its group (Cao et al., 2007)
 - pointwise cross-entropy: the logit as log-odds of being relevant
 - self-distillation: earlier exits follow the last one (Phuong and Lampert, 2019)
+- on questions that nothing in the group answers: the pointwise part alone, so that all scores are low
 - on groups without labels: keep the first stage's order
 - restraint: what the heads add within a group stays small, where it does not pay
 """
@@ -10,7 +11,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
@@ -33,9 +34,18 @@ class LossWeights:
     """A negative that is scored above the relevant passage by more than this is taken for relevant, too."""
 
 
+class Known(NamedTuple):
+    """What is known of each group."""
+
+    labelled: Tensor
+    """bool[groups]: whether its first passage is relevant."""
+    judged: Tensor
+    """bool[groups]: whether the others are known not to be; True of labelled groups, too."""
+
+
 def loss(
     output: Output,
-    labelled: Tensor,
+    known: Known,
     first_stage_logits: Tensor,
     size: int,
     weights: LossWeights,
@@ -46,16 +56,21 @@ def loss(
 
     Args:
         output: Logits float32[n, k] of `groups * size` pairs, the relevant one first in each group.
-        labelled: bool[groups].
+        known: Of each group.
         first_stage_logits: float32[n]: the first stage's share alone.
         size: Passages per group.
         weights: Of the parts.
         trust: Whether the network knows enough to tell false negatives.
     """
+    labelled, judged = known
     exits = output.logits.shape[1]
     logits = output.logits.view(-1, size, exits)
     order = torch.log_softmax(first_stage_logits.view(-1, size), dim=1)
-    hidden = _false_negatives(logits[:, :, -1].detach(), weights.false_negative_margin) if trust else None
+    hidden = (
+        _false_negatives(logits[:, :, -1].detach(), labelled, weights.false_negative_margin)
+        if trust
+        else None
+    )
     teacher = torch.softmax(logits[:, :, -1].detach(), dim=1)
     corrections = output.corrections.view(-1, size, exits)
     total = logits.new_zeros(())
@@ -64,10 +79,11 @@ def loss(
         of_exit = logits[:, :, number]
         if labelled.any():
             part = part + _listwise(of_exit[labelled], None if hidden is None else hidden[labelled])
-            part = part + weights.pointwise * _pointwise(of_exit, labelled, hidden)
-        if not labelled.all():
-            said = torch.log_softmax(of_exit[~labelled], dim=1)
-            kept = F.kl_div(said, order[~labelled], reduction="batchmean", log_target=True)
+        if judged.any():
+            part = part + weights.pointwise * _pointwise(of_exit, known, hidden)
+        if not judged.all():
+            said = torch.log_softmax(of_exit[~judged], dim=1)
+            kept = F.kl_div(said, order[~judged], reduction="batchmean", log_target=True)
             part = part + weights.order * kept
         if number < exits - 1:
             said = torch.log_softmax(of_exit, dim=1)
@@ -84,17 +100,17 @@ def _listwise(logits: Tensor, hidden: Tensor | None) -> Tensor:
     return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
 
 
-def _pointwise(logits: Tensor, labelled: Tensor, hidden: Tensor | None) -> Tensor:
+def _pointwise(logits: Tensor, known: Known, hidden: Tensor | None) -> Tensor:
     target = torch.zeros_like(logits)
-    target[labelled, 0] = 1.0
+    target[known.labelled, 0] = 1.0
     each = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    counts = labelled.unsqueeze(1).expand_as(each).clone()
+    counts = known.judged.unsqueeze(1).expand_as(each).clone()
     if hidden is not None:
         counts &= ~hidden
     return each[counts].mean()
 
 
-def _false_negatives(logits: Tensor, margin: float) -> Tensor:
-    hidden = logits > logits[:, :1] + margin
+def _false_negatives(logits: Tensor, labelled: Tensor, margin: float) -> Tensor:
+    hidden = (logits > logits[:, :1] + margin) & labelled.unsqueeze(1)
     hidden[:, 0] = False
     return hidden
