@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -31,6 +31,7 @@ from crossrag.training.fitting import fitted, quality, read
 from crossrag.training.judged import read_collections
 from crossrag.training.loop import Progress, TrainingOptions, fit_first_stage, load, train
 from crossrag.training.mining import Mined, Searcher, mine, pseudo_questions
+from crossrag.training.mixing import choose_mix, remixed
 from crossrag.training.network import ProgressiveCrossEncoder, from_exported, from_sentence_encoder
 from crossrag.training.packing import read_pack, write_pack
 
@@ -145,7 +146,7 @@ def _train(arguments: argparse.Namespace) -> None:
             first_stage=arguments.start is None,
         )
         train(network, batches, options, checkpoint=arguments.checkpoint, report=_report, report_every=40)
-    _finish(network.cpu().eval(), tokenizer, packed["dev"], arguments.out)
+    _finish(network.cpu().eval(), tokenizer, packed, arguments.out)
 
 
 def _network(arguments: argparse.Namespace, mined: Sequence[Mined]) -> tuple[ProgressiveCrossEncoder, Path]:
@@ -161,13 +162,29 @@ def _network(arguments: argparse.Namespace, mined: Sequence[Mined]) -> tuple[Pro
     return network, tokenizer
 
 
-def _finish(network: torch.nn.Module, tokenizer: Path, held_out: Sequence[Mined], out: Path) -> None:
+def _finish(
+    network: ProgressiveCrossEncoder, tokenizer: Path, packed: Mapping[str, Sequence[Mined]], out: Path
+) -> None:
+    """Export, choose the mix on unseen sets, and fit margins and calibration on held-out questions."""
     export(network, tokenizer, out)
-    readings = read(load_backend("rerankers", f"progressive:{out}"), held_out)
-    dense, sparse = (float(weight) for weight in network.first_stage.detach())
-    measured = fitted(readings, (dense, sparse))
+    reranker = load_backend("rerankers", f"progressive:{out}")
+    home, abroad = read(reranker, packed["dev"]), read(reranker, packed["unseen"])
+    learned = _first_stage(network)
+    mix, tried = choose_mix(home, abroad, learned)
+    for each in tried:
+        _say(f"{each}{' <-' if each == mix else ''}")
+    with torch.no_grad():
+        network.first_stage.copy_(torch.tensor([mix.dense, mix.sparse]))
+    export(network, tokenizer, out)
+    home = remixed(home, learned, _first_stage(network))
+    measured = fitted(home, _first_stage(network))
     refit(out, measured)
-    _say(f"{measured}\n{quality(readings, measured.calibration)}")
+    _say(f"{measured}\n{quality(home, measured.calibration)}")
+
+
+def _first_stage(network: ProgressiveCrossEncoder) -> tuple[float, float]:
+    dense, sparse = network.first_stage.detach().tolist()
+    return dense, sparse
 
 
 def _report(now: Progress) -> None:

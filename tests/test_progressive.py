@@ -16,7 +16,7 @@ from crossrag.rerankers.progressive import ProgressiveReranker
 from crossrag.training.export import Fitted, export
 from crossrag.types import Relevance, Scores
 
-from .test_training import TOKENIZER, tiny
+from .training.toys import TOKENIZER, tiny
 
 TEXTS = [f"{word} {'and more of it ' * (number % 5)}" for number, word in enumerate("abcdefghijklmnopqrst")]
 QUERY = "which letter is it"

@@ -1,0 +1,77 @@
+"""How much the first stage counts beside the correction, chosen on sets that training never saw.
+
+Learned jointly, the correction is trusted as far as it is right at home. Abroad it is right less often, so
+the weights of cosine and BM25 are raised until they rank best there, as far as it costs little at home.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .fitting import Reading, ndcg
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Weights of cosine and of BM25 per root of words, and nDCG@10 with them, in [0, 1]."""
+
+    dense: float
+    sparse: float
+    home: float
+    abroad: float
+
+
+def remixed(readings: Sequence[Reading], old: tuple[float, float], new: tuple[float, float]) -> list[Reading]:
+    """The same readings as if cosine and BM25 had had other weights."""
+    change = np.asarray(new, np.float64) - np.asarray(old, np.float64)
+    return [
+        replace(reading, logits=reading.logits + (reading.first_stage @ change)[:, np.newaxis])
+        for reading in readings
+    ]
+
+
+def choose_mix(
+    home: Sequence[Reading],
+    abroad: Sequence[Reading],
+    weights: tuple[float, float],
+    *,
+    price: float = 0.003,
+) -> tuple[Mix, list[Mix]]:
+    """The mix that ranks best abroad among those that cost at most `price` of nDCG@10 at home; and all tried.
+
+    Args:
+        home: Held-out questions of the sets that were trained on.
+        abroad: Questions of sets that were not.
+        weights: Of cosine and BM25 in these readings.
+        price: Least nDCG@10 at home is that of the best mix there, less this.
+    """
+    tried = []
+    for dense, sparse in itertools.product(FACTORS, FACTORS):
+        new = (weights[0] * dense, weights[1] * sparse)
+        tried.append(Mix(*new, *(_mean(remixed(readings, weights, new)) for readings in (home, abroad))))
+    least = max(mix.home for mix in tried) - price
+    allowed = [mix for mix in tried if mix.home >= least]
+    # Among equals the one closest to what was learned.
+    distance = {
+        id(mix): abs(np.log(mix.dense / weights[0])) + abs(np.log(mix.sparse / weights[1])) for mix in allowed
+    }
+    return min(allowed, key=lambda mix: (-round(mix.abroad, 4), distance[id(mix)])), tried
+
+
+def _mean(readings: Sequence[Reading]) -> float:
+    """nDCG@10 after the last exit, every collection counting the same."""
+    by_collection: dict[str, list[float]] = {}
+    for reading in readings:
+        scores: NDArray[np.float64] = reading.logits[:, -1]
+        by_collection.setdefault(reading.collection, []).append(ndcg(scores, reading.grades))
+    return float(np.mean([np.mean(values) for values in by_collection.values()]))
