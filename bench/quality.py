@@ -195,7 +195,8 @@ def _scored(
     row: Row,
 ) -> tuple[Relevance, Relevance]:
     passages = [searcher.passages[number].described for number in read]
-    scores = [Scores(dense=float(legs[0][number]), sparse=float(legs[1][number])) for number in read]
+    indexed = len(searcher.passages)
+    scores = [Scores(dense=float(legs[0][n]), sparse=float(legs[1][n]), indexed=indexed) for n in read]
     begun = time.perf_counter()
     quick = reranker.score(text, passages, first_stage=scores, top_k=10)
     row.seconds.append(time.perf_counter() - begun)

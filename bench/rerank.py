@@ -257,7 +257,10 @@ def _tasks(folder: Path, questions: int) -> list[Task]:
             Task(
                 text,
                 tuple(search.passages[number].described[:CHARACTERS] for number in read),
-                tuple(Scores(dense=float(dense[number]), sparse=float(sparse[number])) for number in read),
+                tuple(
+                    Scores(dense=float(dense[n]), sparse=float(sparse[n]), indexed=len(search.passages))
+                    for n in read
+                ),
                 tuple(search.passages[number].id for number in read),
                 dict(judged[query]),
             )

@@ -76,6 +76,7 @@ def main() -> None:
     training.add_argument(
         "--start", type=Path, help="model folder to go on from, its first-stage weights fixed"
     )
+    training.add_argument("--resume", type=Path, help="checkpoint of such a run to go on from")
     training.add_argument("--frozen-layers", type=int, default=0)
     training.add_argument(
         "--rate", type=float, default=1.5e-4, help="of the encoder; the heads get 7 times as much"
@@ -157,8 +158,8 @@ def _network(arguments: argparse.Namespace, mined: Sequence[Mined]) -> tuple[Pro
         origin = check_embedder.original_directory()
         network, tokenizer = from_sentence_encoder(str(origin)), origin / "tokenizer.json"
         fit_first_stage(network, mined)
-    if arguments.only_fit:
-        load(network, arguments.checkpoint)
+    if arguments.resume or arguments.only_fit:
+        load(network, arguments.resume or arguments.checkpoint)
     return network, tokenizer
 
 

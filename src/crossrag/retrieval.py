@@ -37,6 +37,7 @@ def retrieve(
     hits = {hit.chunk.id: hit for leg in (rankings.dense, rankings.sparse) for hit in leg}
     dense_rank, sparse_rank = _ranks(rankings.dense), _ranks(rankings.sparse)
     fused = reciprocal_rank_fusion([list(dense_rank), list(sparse_rank)], k=rrf_k)
+    indexed = store.count()
     order = sorted(fused, key=lambda chunk_id: (-fused[chunk_id], *_tie(hits[chunk_id])))
     return [
         Candidate(
@@ -46,6 +47,7 @@ def retrieve(
                 dense_rank=dense_rank.get(chunk_id),
                 sparse=hits[chunk_id].sparse,
                 sparse_rank=sparse_rank.get(chunk_id),
+                indexed=indexed,
                 fused=fused[chunk_id],
                 fused_rank=rank,
             ),

@@ -109,7 +109,7 @@ class CachedReranker:
 
     def _key(self, query: str, text: str, scores: Scores | None) -> bytes:
         digest = hashlib.sha256()
-        legs = "" if scores is None else f"{scores.dense!r} {scores.sparse!r}"
+        legs = "" if scores is None else f"{scores.dense!r} {scores.sparse!r} {scores.indexed!r}"
         for part in (self.fingerprint, legs, query, text):
             data = part.encode("utf-8", "surrogatepass")
             digest.update(len(data).to_bytes(8, "big") + data)

@@ -160,6 +160,8 @@ class Scores:
     sparse: float | None = None
     """BM25, 0 where no word is shared."""
     sparse_rank: int | None = None
+    indexed: int | None = None
+    """Passages in the index, by the logarithm of whose number BM25 grows; None where that is not known."""
     fused: float | None = None
     """Reciprocal rank fusion of the legs."""
     fused_rank: int | None = None

@@ -37,7 +37,16 @@ def test_groups_hold_one_relevant_passage_first_and_are_the_same_for_the_same_se
 
 def test_bm25_is_divided_by_the_root_of_the_number_of_words() -> None:
     scores = np.asarray([[0.5, 8.0]], np.float32)
-    assert comparable("four words stand here", scores).tolist() == [[0.5, 4.0]]
+    assert comparable("four words stand here", scores, None).tolist() == [[0.5, 4.0]]
+    assert comparable("four words stand here", scores, 10_000).tolist() == [[0.5, 4.0]]
+
+
+@pytest.mark.parametrize("passages", [100, 1_000, 100_000, 10_000_000])
+def test_a_rare_word_counts_the_same_in_an_index_of_any_size(passages: int) -> None:
+    rarity = np.log1p((passages - 1 + 0.5) / 1.5)  # of a word in one passage, as Qdrant has it
+    usual = np.log1p((10_000 - 1 + 0.5) / 1.5)
+    scores = np.asarray([[0.5, rarity]], np.float32)
+    assert comparable("word", scores, passages)[0, 1] == pytest.approx(usual, rel=0.05)
 
 
 def known(*, labelled: bool, judged: bool | None = None) -> Known:

@@ -118,7 +118,7 @@ class Batches:
         return _Group(
             text,
             [_read(passage, titled=titled) for passage in passages],
-            comparable(question.text, question.first_stage[places]),
+            comparable(question.text, question.first_stage[places], self._mined[name].indexed),
             labelled,
             judged,
         )

@@ -34,7 +34,7 @@ class Fitted:
     """What is measured on held-out pairs after training and needed for serving."""
 
     typical: tuple[float, float] = (0.4, 2.0)
-    """Mean cosine and mean BM25 per root of words: what a leg that was not searched counts as."""
+    """Mean cosine and mean BM25 in its unit: what a leg that was not searched counts as."""
     margins: tuple[float, ...] = (5.0, 5.0)
     forecasts: tuple[tuple[float, float], ...] = ((1.0, 0.0), (1.0, 0.0))
     calibration: Calibration = field(default_factory=Calibration)

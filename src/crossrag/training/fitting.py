@@ -37,7 +37,7 @@ class Reading:
     logits: Floats
     """float64[n, k]: after each of k exits; one column where a model has no exits."""
     first_stage: Floats
-    """float64[n, 2]: cosine, and BM25 per root of the number of words."""
+    """float64[n, 2]: cosine and BM25, as `residual.comparable` gives them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,10 @@ def _reading(reranker: Reranker, part: Mined, question: Question, most: int) -> 
     said = reranker.score(
         question.text,
         [part.passages[number].described for number in question.passages[places]],
-        first_stage=[Scores(dense=float(d), sparse=float(s)) for d, s in question.first_stage[places]],
+        first_stage=[
+            Scores(dense=float(dense), sparse=float(sparse), indexed=part.indexed)
+            for dense, sparse in question.first_stage[places]
+        ],
     )
     grades = question.grades[places]
     rows = said.by_exit or tuple((logit,) for logit in said.logit)
@@ -149,7 +152,7 @@ def _reading(reranker: Reranker, part: Mined, question: Question, most: int) -> 
         grades > 0,
         grades,
         np.asarray(rows, np.float64),
-        comparable(question.text, question.first_stage[places]).astype(np.float64),
+        comparable(question.text, question.first_stage[places], part.indexed).astype(np.float64),
     )
 
 

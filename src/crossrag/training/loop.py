@@ -77,22 +77,22 @@ def fit_first_stage(network: ProgressiveCrossEncoder, mined: Sequence[Mined], *,
     Listwise over each question's candidates, every collection counting the same, then the bias pointwise.
     """
     chosen = [
-        (question, 1 / len(some))
+        (question, part.indexed, 1 / len(some))
         for part in mined
         if (known := [question for question in part.questions if (question.grades > 0).any()])
         if (some := known[:: -(-len(known) // most)])
         for question in some
     ]
-    longest = max(len(question.grades) for question, _ in chosen)
+    longest = max(len(question.grades) for question, *_ in chosen)
     features = torch.zeros(len(chosen), longest, 2)
     there = torch.zeros(len(chosen), longest, dtype=torch.bool)
     relevant = torch.zeros(len(chosen), longest, dtype=torch.bool)
-    for row, (question, _) in enumerate(chosen):
+    for row, (question, indexed, _) in enumerate(chosen):
         count = len(question.grades)
-        features[row, :count] = torch.from_numpy(comparable(question.text, question.first_stage))
+        features[row, :count] = torch.from_numpy(comparable(question.text, question.first_stage, indexed))
         there[row, :count] = True
         relevant[row, :count] = torch.from_numpy(question.grades > 0)
-    share = torch.tensor([weight for _, weight in chosen])
+    share = torch.tensor([weight for *_, weight in chosen])
     weights = torch.tensor([10.0, 1.0], requires_grad=True)
     bias = torch.tensor(-10.0, requires_grad=True)
 

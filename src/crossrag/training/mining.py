@@ -48,6 +48,13 @@ class Mined:
     name: str
     passages: tuple[Passage, ...]
     questions: tuple[Question, ...]
+    searched: int = 0
+    """How many passages were searched, where that is more than those kept."""
+
+    @property
+    def indexed(self) -> int:
+        """How many passages BM25 has counted."""
+        return self.searched or len(self.passages)
 
 
 class Searcher:

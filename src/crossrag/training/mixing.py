@@ -23,7 +23,7 @@ FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """Weights of cosine and of BM25 per root of words, and nDCG@10 with them, in [0, 1]."""
+    """Weights of cosine and of BM25 in its unit, and nDCG@10 with them, in [0, 1]."""
 
     dense: float
     sparse: float

@@ -87,7 +87,7 @@ class ProgressiveCrossEncoder(nn.Module):
         self.bert = BertModel(config, add_pooling_layer=False)
         self.heads = nn.ModuleList(Head(config.hidden_size) for _ in self.exits)
         self.first_stage = nn.Parameter(torch.tensor([10.0, 1.0]))
-        """Weights of cosine and of BM25 per root of the number of words (`residual.comparable`)."""
+        """Weights of cosine and of BM25, as `residual.comparable` gives them."""
         self.bias = nn.Parameter(torch.full((len(self.exits),), -10.0))
 
     def corrections(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:

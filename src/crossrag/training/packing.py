@@ -26,7 +26,8 @@ def write_pack(path: Path, parts: Iterable[tuple[str, Mined]]) -> None:
     with path.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
         for split, mined in parts:
             passages = [[passage.id, passage.title, passage.text] for passage in mined.passages]
-            for row in ({"collection": mined.name, "split": split, "passages": passages}, *_rows(mined)):
+            header = {"collection": mined.name, "split": split, "passages": passages}
+            for row in (header | {"searched": mined.searched}, *_rows(mined)):
                 packed.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
 
 
@@ -41,7 +42,8 @@ def read_pack(path: Path) -> dict[str, list[Mined]]:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             for header, questions in _sections(map(json.loads, lines)):
                 passages = tuple(Passage(*row) for row in header["passages"])
-                mined = Mined(header["collection"], passages, tuple(questions))
+                searched = int(header.get("searched", 0))
+                mined = Mined(header["collection"], passages, tuple(questions), searched)
                 found.setdefault(header["split"], []).append(mined)
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is no packed training data: {error}", hint="Pack it again") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,7 +95,7 @@ def from_index(
                 np.asarray([[c.scores.dense, c.scores.sparse] for c in found], np.float32),
             )
         )
-    return Mined("index", tuple(passages), tuple(questions)), lost
+    return Mined("index", tuple(passages), tuple(questions), rag.store.count()), lost
 
 
 def bundled_questions(rag: Rag) -> Mined:
@@ -110,7 +111,7 @@ def bundled_questions(rag: Rag) -> Mined:
         with Rag(settings, embedder=rag.embedder, sparse_encoder=rag.sparse_encoder) as guide:
             guide.ingest(examples)
             mined, _ = from_index(guide, judgements)
-    return Mined("bundled guide", mined.passages, mined.questions)
+    return replace(mined, name="bundled guide")
 
 
 def _train_split(collection: Collection) -> str:

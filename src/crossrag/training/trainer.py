@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crossrag import registry
 from crossrag.errors import UsageError
@@ -21,8 +22,10 @@ from .batches import Batches, BatchOptions
 from .export import export, read_config, refit
 from .fitting import Quality, fitted, quality, read
 from .loop import Progress, TrainingOptions, train
-from .mining import Mined, Question
 from .network import ProgressiveCrossEncoder, from_exported
+
+if TYPE_CHECKING:
+    from .mining import Mined, Question
 
 TOLERANCE = 0.005
 """How much nDCG@10 may be lost on the general set."""
@@ -157,8 +160,8 @@ def _put(folder: Path, place: Path) -> None:
 def _halves(parts: Sequence[Mined]) -> tuple[list[Mined], list[Mined]]:
     """Questions that choose among checkpoints and calibrate, and others that decide."""
     return (
-        [Mined(part.name, part.passages, part.questions[::2]) for part in parts],
-        [Mined(part.name, part.passages, part.questions[1::2]) for part in parts],
+        [replace(part, questions=part.questions[::2]) for part in parts],
+        [replace(part, questions=part.questions[1::2]) for part in parts],
     )
 
 
@@ -190,8 +193,8 @@ def split(mined: Sequence[Mined], *, every: int = 5) -> tuple[list[Mined], list[
     """Questions to learn from, and each fifth question held out."""
     kept, held = [], []
     for part in mined:
-        kept.append(Mined(part.name, part.passages, tuple(_rest(part.questions, every))))
-        held.append(Mined(part.name, part.passages, part.questions[every - 1 :: every]))
+        kept.append(replace(part, questions=tuple(_rest(part.questions, every))))
+        held.append(replace(part, questions=part.questions[every - 1 :: every]))
     return kept, held
 
 
