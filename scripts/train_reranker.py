@@ -17,6 +17,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -53,6 +54,11 @@ QUOTAS = {
 """Questions per epoch, so that no kind of question is most of what is seen; sets not named count in full."""
 
 
+HELD_OUT = 60
+"""Questions of each set that margins, calibration and the mix are read off, and their candidates:"""
+DEPTH = 30
+
+
 def main() -> None:
     """Pack or train."""
     parser = argparse.ArgumentParser(
@@ -77,6 +83,9 @@ def main() -> None:
         "--start", type=Path, help="model folder to go on from, its first-stage weights fixed"
     )
     training.add_argument("--resume", type=Path, help="checkpoint of such a run to go on from")
+    training.add_argument(
+        "--average", action="store_true", help="ship the mean of the weights of --start and of the end"
+    )
     training.add_argument("--frozen-layers", type=int, default=0)
     training.add_argument(
         "--rate", type=float, default=1.5e-4, help="of the encoder; the heads get 7 times as much"
@@ -147,7 +156,21 @@ def _train(arguments: argparse.Namespace) -> None:
             first_stage=arguments.start is None,
         )
         train(network, batches, options, checkpoint=arguments.checkpoint, report=_report, report_every=40)
-    _finish(network.cpu().eval(), tokenizer, packed, arguments.out)
+    network = network.cpu().eval()
+    if arguments.average:
+        _average(network, from_exported(arguments.start))
+    _finish(network, tokenizer, packed, arguments.out)
+
+
+def _average(network: ProgressiveCrossEncoder, other: ProgressiveCrossEncoder) -> None:
+    """The mean of two runs from the same start knows what either has learned (Wortsman et al., 2022)."""
+    mine, others = network.state_dict(), other.state_dict()
+    network.load_state_dict(
+        {
+            name: (mine[name] + others[name]) / 2 if mine[name].is_floating_point() else mine[name]
+            for name in mine
+        }
+    )
 
 
 def _network(arguments: argparse.Namespace, mined: Sequence[Mined]) -> tuple[ProgressiveCrossEncoder, Path]:
@@ -169,7 +192,7 @@ def _finish(
     """Export, choose the mix on unseen sets, and fit margins and calibration on held-out questions."""
     export(network, tokenizer, out)
     reranker = load_backend("rerankers", f"progressive:{out}")
-    home, abroad = read(reranker, packed["dev"]), read(reranker, packed["unseen"])
+    home, abroad = (read(reranker, _fewer(packed[split]), most=DEPTH) for split in ("dev", "unseen"))
     learned = _first_stage(network)
     mix, tried = choose_mix(home, abroad, learned)
     for each in tried:
@@ -181,6 +204,14 @@ def _finish(
     measured = fitted(home, _first_stage(network))
     refit(out, measured)
     _say(f"{measured}\n{quality(home, measured.calibration)}")
+
+
+def _fewer(parts: Sequence[Mined]) -> list[Mined]:
+    """At most `HELD_OUT` questions of each set, evenly spread."""
+    return [
+        replace(part, questions=part.questions[:: max(1, len(part.questions) // HELD_OUT)][:HELD_OUT])
+        for part in parts
+    ]
 
 
 def _first_stage(network: ProgressiveCrossEncoder) -> tuple[float, float]:
