@@ -23,41 +23,34 @@ if TYPE_CHECKING:
 _LFS_POINTER = b"version https://git-lfs"
 
 
-class OnnxModel:
-    """One or several ONNX graphs with their tokenizer. Files are checked at once, sessions made at first use.
+class ModelFolder:
+    """Files of a model beside `tokenizer.json`, checked at once; `config.json` and `SHA256SUMS` may be there.
 
     Args:
-        directory: Folder with `model.onnx` (or what `graphs` in `config.json` names), `tokenizer.json` and,
-        if
-            there are any, `config.json` and `SHA256SUMS`.
-        threads: Threads for one run; 0 = one per core.
-        batch_size: Texts per run where `config.json` does not say.
+        directory: Where they are.
+        files: What the model consists of, unless `graphs` in `config.json` says so.
 
     Raises:
-        ModelError: A file is missing, cut, a Git LFS pointer, or not what `SHA256SUMS` says.
+        ModelError: A file is missing, cut, or a Git LFS pointer.
     """
 
-    def __init__(self, directory: Path, *, threads: int = 0, batch_size: int = 32) -> None:
+    def __init__(self, directory: Path, files: Sequence[str]) -> None:
         self.directory = directory
-        self._threads = threads
-        self._batch_size = batch_size
         self.config: Mapping[str, Any] = _read_config(directory / "config.json")
-        self.graphs: tuple[str, ...] = tuple(self.config.get("graphs", ("model.onnx",)))
-        for name in (*self.graphs, "tokenizer.json"):
+        self.files: tuple[str, ...] = tuple(self.config.get("graphs", files))
+        for name in (*self.files, "tokenizer.json"):
             _check_file(directory / name)
-        self._sessions: dict[str, Any] = {}
-        self._making = threading.Lock()
 
     @cached_property
     def fingerprint(self) -> str:
-        """First 16 hex digits of the SHA-256 over graphs, tokenizer and config.
+        """First 16 hex digits of the SHA-256 over files, tokenizer and config.
 
         Raises:
             ModelError: A file is not what `SHA256SUMS` says.
         """
         digests = {
             name: hashlib.sha256((self.directory / name).read_bytes()).hexdigest()
-            for name in (*self.graphs, "tokenizer.json", "config.json")
+            for name in (*self.files, "tokenizer.json", "config.json")
             if (self.directory / name).is_file()
         }
         sums = self.directory / "SHA256SUMS"
@@ -72,8 +65,29 @@ class OnnxModel:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """Without truncation and padding, whatever the file says: both are done here."""
+        """Without truncation and padding, whatever the file says: both are done by whoever uses it."""
         return load_tokenizer(self.directory / "tokenizer.json")
+
+
+class OnnxModel(ModelFolder):
+    """One or several ONNX graphs with their tokenizer. Sessions are made at first use.
+
+    Args:
+        directory: Folder with `model.onnx` (or what `graphs` in `config.json` names) and `tokenizer.json`.
+        threads: Threads for one run; 0 = one per core.
+        batch_size: Texts per run where `config.json` does not say.
+
+    Raises:
+        ModelError: A file is missing, cut, a Git LFS pointer, or not what `SHA256SUMS` says.
+    """
+
+    def __init__(self, directory: Path, *, threads: int = 0, batch_size: int = 32) -> None:
+        super().__init__(directory, ("model.onnx",))
+        self.graphs = self.files
+        self._threads = threads
+        self._batch_size = batch_size
+        self._sessions: dict[str, Any] = {}
+        self._making = threading.Lock()
 
     def run(self, encodings: Sequence[Encoding]) -> NDArray[np.float32]:
         """First output of the only graph for one padded batch: float32[n, …]."""

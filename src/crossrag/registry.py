@@ -45,6 +45,12 @@ BACKENDS: dict[Kind, dict[str, Backend]] = {
             model="directory",
             bundled="minilm-l6-embedder",
         ),
+        "static": Backend(
+            "crossrag.embedders.static:StaticEmbedder",
+            "a table of token vectors, for very large folders: `bundled`, or a folder",
+            model="directory",
+            bundled="static-embedder",
+        ),
     },
     "sparse_encoders": {"bm25": Backend("crossrag.embedders.bm25:EdgeBm25", "BM25 by Qdrant Edge")},
     "rerankers": {

@@ -110,7 +110,7 @@ def write_tokenizer(source: Path, folder: Path) -> None:
 
 def write_checksums(folder: Path) -> None:
     """`SHA256SUMS` over every file of the folder but itself and its card."""
-    names = sorted(path.name for path in folder.iterdir() if path.suffix in {".json", ".onnx"})
+    names = sorted(path.name for path in folder.iterdir() if path.suffix in {".json", ".npy", ".onnx"})
     sums = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
     (folder / "SHA256SUMS").write_text("".join(sums), encoding="ascii")
 
