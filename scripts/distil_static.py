@@ -1,6 +1,6 @@
 r"""Makes the static embedder: the bundled bi-encoder's vectors of many texts -> one vector per token.
 
-    python scripts/distil_static.py --pack train.jsonl.gz --out src/crossrag/models/static-embedder
+    python scripts/distil_static.py --pack train.jsonl.gz --out models/static
 
 Recipe after Model2Vec and its follow-up Tokenlearn (Tulkens and van Dongen, 2024): each row starts as the
 bi-encoder's vector of the token alone, weighted down the commoner it is, turned into its main directions;

@@ -47,9 +47,8 @@ BACKENDS: dict[Kind, dict[str, Backend]] = {
         ),
         "static": Backend(
             "crossrag.embedders.static:StaticEmbedder",
-            "a table of token vectors, for very large folders: `bundled`, or a folder",
+            "a folder with a table of token vectors, for very large folders of documents",
             model="directory",
-            bundled="static-embedder",
         ),
     },
     "sparse_encoders": {"bm25": Backend("crossrag.embedders.bm25:EdgeBm25", "BM25 by Qdrant Edge")},
@@ -150,6 +149,6 @@ def find(kind: Kind, name: str) -> Backend:
 
 
 def _resolved(backend: Backend, model: str) -> Path | str:
-    if backend.bundled is None:
-        return model
-    return BUNDLED_MODELS / backend.bundled if model == "bundled" else Path(model).expanduser()
+    if backend.bundled and model == "bundled":
+        return BUNDLED_MODELS / backend.bundled
+    return Path(model).expanduser() if backend.model == "directory" else model
