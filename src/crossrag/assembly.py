@@ -65,7 +65,7 @@ def store(settings: Settings, *, embedder: Embedder, sparse_encoder: SparseEncod
         path=settings.index.path,
         dimension=embedder.dimension,
         fingerprint={
-            "format": "1",
+            "format": "2",
             "embedder": embedder.fingerprint,
             "sparse": sparse_encoder.fingerprint,
             "chunking": chunking.fingerprint(cut.size, cut.overlap, cut.unit, CHUNK_TOKENIZER),

@@ -51,7 +51,7 @@ class _Tally:
 
 
 class Indexer:
-    """Writes documents into one store and one manifest; `split` makes chunks of a document."""
+    """Writes documents into one store and one manifest; `split` makes chunks of a document's generation."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Indexer:
         manifest: Manifest,
         embedder: Embedder,
         sparse_encoder: SparseEncoder,
-        split: Callable[[Document], Sequence[Chunk]],
+        split: Callable[[Document, str], Sequence[Chunk]],
     ) -> None:
         self._store = store
         self._manifest = manifest
@@ -111,7 +111,7 @@ class Indexer:
             tally.unchanged += 1
             return
         try:
-            chunks = self._split(_loaded(data, file))
+            chunks = self._split(_loaded(data, file), content_hash[:16])
         except LoadError as error:
             tally.failed.append(Failure(source=file.source, reason=str(error)))
             return
@@ -140,7 +140,7 @@ class Indexer:
             self._embedder.embed_documents(described),
             self._sparse_encoder.encode_documents(described),
         )
-        self._store.delete_document(file.document_id, keep=[chunk.id for chunk in chunks])
+        self._store.delete_document(file.document_id, keep_generation=chunks[0].generation)
         self._store.flush()
 
     def _remove(self, document_id: str) -> None:

@@ -325,7 +325,7 @@ class Rag:
         except (FingerprintError, StoreError):
             return
 
-    def _split(self, document: Document) -> Sequence[Chunk]:
+    def _split(self, document: Document, generation: str) -> Sequence[Chunk]:
         cut = self.settings.chunking
         return chunking.split(
             document,
@@ -333,6 +333,7 @@ class Rag:
             overlap=cut.overlap,
             unit=cut.unit,
             tokenizer_file=assembly.CHUNK_TOKENIZER,
+            generation=generation,
         )
 
     def _rank(

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 VARIANT = "Cross-Encoder"
 """What `metadata["variant"]` of every chunk says: which retrieval pattern made it."""
@@ -44,7 +48,7 @@ class Chunk:
     """A passage of a document. `document.text[start:end] == text`, always."""
 
     id: str
-    """UUIDv5 of document, position and content."""
+    """UUIDv5 of document, generation, position and content: two generations never share a point."""
     document_id: str
     source: str
     text: str
@@ -56,6 +60,8 @@ class Chunk:
     title_path: tuple[str, ...] = ()
     """Headings above the passage, outermost first."""
     page: int | None = None
+    generation: str = ""
+    """Which state of the document it was cut from; a document's chunks that are found together share it."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """The document's own metadata, handed down."""
 
@@ -89,6 +95,7 @@ class Chunk:
             "end": self.end,
             "title": self.title,
             "title_path": list(self.title_path),
+            "generation": self.generation,
         }
         if self.page is not None:
             metadata["page"] = self.page
@@ -111,6 +118,7 @@ class Chunk:
             title=rest.pop("title", ""),
             title_path=tuple(rest.pop("title_path", ())),
             page=rest.pop("page", None),
+            generation=rest.pop("generation", ""),
             metadata=rest,
         )
 
@@ -121,6 +129,15 @@ class SparseVector:
 
     indices: tuple[int, ...]
     values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredPoint:
+    """A chunk as a store holds it; the vectors are None where they were not asked for."""
+
+    chunk: Chunk
+    dense: NDArray[np.float32] | None = None
+    sparse: SparseVector | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,6 +382,7 @@ __all__ = [
     "Scores",
     "Source",
     "SparseVector",
+    "StoredPoint",
     "Turn",
     "Where",
 ]

@@ -10,14 +10,14 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from crossrag.errors import FingerprintError, IndexMissingError, StoreError, StoreLockedError, UsageError
-from crossrag.types import Chunk, Hit, Rankings, SparseVector, Where
+from crossrag.types import Chunk, Hit, Rankings, SparseVector, StoredPoint, Where
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,6 +106,7 @@ class EdgeStore:
         *,
         limit: int,
         where: Where | None = None,
+        hidden: Collection[str] = (),
     ) -> Rankings:
         """Both legs in one `query_batch`; a second one gives each hit the score of the leg that missed it."""
         vectors: dict[str, Any] = {}
@@ -113,8 +114,7 @@ class EdgeStore:
             vectors[DENSE] = dense.tolist()
         if sparse is not None and sparse.indices:
             vectors[SPARSE] = self._edge.SparseVector(list(sparse.indices), list(sparse.values))
-        filters = _conditions(self._edge, where or {})
-        found = self._query(vectors, limit, filters, with_payload=True)
+        found = self._query(vectors, limit, self._filter(where, hidden), with_payload=True)
         chunks = {
             str(point.id): Chunk.from_payload(str(point.id), point.payload or {})
             for points in found.values()
@@ -136,11 +136,12 @@ class EdgeStore:
         return Rankings(rankings.get(DENSE, ()), rankings.get(SPARSE, ()))
 
     def neighbours(self, chunk: Chunk, radius: int) -> list[Chunk]:
-        """Chunks of the same document from `position - radius` to `position + radius`, in order."""
+        """Of the same document and generation, from `position - radius` to `position + radius`, in order."""
         edge = self._edge
         around = edge.RangeFloat(gte=chunk.position - radius, lte=chunk.position + radius)
+        same = {"document_id": chunk.document_id, "generation": chunk.generation}
         conditions = [
-            *_conditions(edge, {"document_id": chunk.document_id}),
+            *_conditions(edge, same),
             edge.FieldCondition(key="metadata.chunk_id", range=around),
         ]
         with self._translated("read"):
@@ -152,24 +153,45 @@ class EdgeStore:
         found = [Chunk.from_payload(str(record.id), record.payload or {}) for record in records]
         return sorted(found, key=lambda neighbour: neighbour.position)
 
-    def delete_document(self, document_id: str, *, keep: Sequence[str] = ()) -> None:
+    def scan(
+        self,
+        *,
+        limit: int = 256,
+        after: str | None = None,
+        where: Where | None = None,
+        with_vectors: bool = False,
+    ) -> Iterator[StoredPoint]:
+        """Scroll in order of id, `limit` points at a time."""
+        only, offset, follows = self._filter(where), after, True
+        while follows:
+            request = self._edge.ScrollRequest(
+                # The offset itself is given again: one more, and leave it out.
+                limit=limit + 1,
+                offset=offset,
+                filter=only,
+                with_payload=True,
+                with_vector=with_vectors,
+            )
+            with self._translated("read"):
+                records, following = self._open.scroll(request)
+            page = [record for record in records if str(record.id) != offset][:limit]
+            yield from map(_stored_point, page)
+            follows = following is not None and bool(page)
+            offset = str(page[-1].id) if page else None
+
+    def delete_document(self, document_id: str, *, keep_generation: str | None = None) -> None:
         """Remove by filter, so that also chunks of a run that was cut short go."""
         edge = self._edge
-        kept = [edge.HasIdCondition(set(keep))] if keep else None
-        doomed = edge.Filter(must=list(_conditions(edge, {"document_id": document_id})), must_not=kept)
+        kept = None if keep_generation is None else _conditions(edge, {"generation": keep_generation})
+        doomed = edge.Filter(must=_conditions(edge, {"document_id": document_id}), must_not=kept)
         with self._translated("write to"):
             self._open.update(edge.UpdateOperation.delete_points_by_filter(doomed))
 
     def count(self, document_id: str | None = None) -> int:
         """Exact number of chunks."""
-        edge = self._edge
-        only = (
-            None
-            if document_id is None
-            else edge.Filter(must=list(_conditions(edge, {"document_id": document_id})))
-        )
+        only = self._filter(None if document_id is None else {"document_id": document_id})
         with self._translated("read"):
-            return int(self._open.count(edge.CountRequest(exact=True, filter=only)))
+            return int(self._open.count(self._edge.CountRequest(exact=True, filter=only)))
 
     def flush(self) -> None:
         """Return when everything is on disk."""
@@ -184,6 +206,12 @@ class EdgeStore:
             self._shard = None
             (self._path / "holder.json").unlink(missing_ok=True)
 
+    def _filter(self, where: Where | None, hidden: Collection[str] = ()) -> Any:
+        """None where everything passes."""
+        must = _conditions(self._edge, where or {})
+        must_not = _conditions(self._edge, {"generation": sorted(hidden)}) if hidden else []
+        return self._edge.Filter(must=must, must_not=must_not) if must or must_not else None
+
     @property
     def _open(self) -> qdrant_edge.EdgeShard:
         if self._shard is None:
@@ -191,12 +219,11 @@ class EdgeStore:
         return self._shard
 
     def _query(
-        self, vectors: Mapping[str, Any], limit: int, conditions: list[Any], *, with_payload: bool
+        self, vectors: Mapping[str, Any], limit: int, only: Any, *, with_payload: bool
     ) -> dict[str, list[qdrant_edge.ScoredPoint]]:
         edge = self._edge
         if not vectors:
             return {}
-        only = edge.Filter(must=conditions) if conditions else None
         requests = [
             edge.QueryRequest(
                 limit=limit,
@@ -216,9 +243,8 @@ class EdgeStore:
             point for leg in vectors for point in chunks if point not in scores[leg]
         }
         if missing:
-            found = self._query(
-                vectors, len(missing), [self._edge.HasIdCondition(set(missing))], with_payload=False
-            )
+            only = self._edge.Filter(must=[self._edge.HasIdCondition(set(missing))])
+            found = self._query(vectors, len(missing), only, with_payload=False)
             for leg, points in found.items():
                 for point in points:
                     scores[leg].setdefault(str(point.id), point.score)
@@ -235,8 +261,8 @@ class EdgeStore:
             sparse_vectors={SPARSE: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
         )
         made: qdrant_edge.EdgeShard = edge.EdgeShard.create(str(shard), config)
-        for key, kind in (("document_id", "Keyword"), ("source", "Keyword"), ("chunk_id", "Integer")):
-            schema = getattr(edge.PayloadSchemaType, kind)
+        for key in ("document_id", "source", "generation", "chunk_id"):
+            schema = getattr(edge.PayloadSchemaType, "Integer" if key == "chunk_id" else "Keyword")
             made.update(edge.UpdateOperation.create_field_index(f"metadata.{key}", schema))
         return made
 
@@ -269,6 +295,22 @@ def _conditions(edge: Any, where: Where) -> list[Any]:
         match = edge.MatchValue(wanted) if isinstance(wanted, (str, int)) else edge.MatchAny(list(wanted))
         conditions.append(edge.FieldCondition(key=f"metadata.{key}", match=match))
     return conditions
+
+
+def _stored_point(record: qdrant_edge.Record) -> StoredPoint:
+    import numpy as np
+
+    chunk = Chunk.from_payload(str(record.id), record.payload or {})
+    vectors: Any = record.vector
+    if not vectors:
+        return StoredPoint(chunk)
+    sparse = vectors.get(SPARSE)
+    terms = sorted(zip(sparse.indices, sparse.values, strict=True)) if sparse is not None else []
+    return StoredPoint(
+        chunk,
+        np.asarray(vectors[DENSE], np.float32),
+        SparseVector(tuple(index for index, _ in terms), tuple(value for _, value in terms)),
+    )
 
 
 def _check_fingerprint(record: Path, expected: Mapping[str, str], path: Path) -> None:

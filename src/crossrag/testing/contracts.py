@@ -17,7 +17,11 @@ from crossrag.types import Chunk, Scores
 from .fakes import HashedEmbedder, HashedTerms
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from crossrag.protocols import Embedder, Reranker, Store
+    from crossrag.types import SparseVector, StoredPoint
 
 TEXTS = (
     "A backup is written every night at two and kept for thirty days.",
@@ -107,9 +111,9 @@ class StoreContract:
     embedder = HashedEmbedder()
     terms = HashedTerms()
 
-    def chunk(self, document: str, position: int, text: str) -> Chunk:
+    def chunk(self, document: str, position: int, text: str, generation: str = "1") -> Chunk:
         """A chunk whose id says where it is from."""
-        number = sum(document.encode()) * 1000 + position
+        number = sum(f"{document}{generation}".encode()) * 1000 + position
         return Chunk(
             id=f"00000000-0000-4000-8000-{number:012d}",
             document_id=document,
@@ -120,12 +124,15 @@ class StoreContract:
             position=position,
             title_path=("Guide", document),
             page=position + 1,
+            generation=generation,
             metadata={"team": "blue" if position % 2 else "red"},
         )
 
-    def fill(self, store: Store, document: str = "doc", texts: tuple[str, ...] = TEXTS) -> list[Chunk]:
+    def fill(
+        self, store: Store, document: str = "doc", texts: tuple[str, ...] = TEXTS, generation: str = "1"
+    ) -> list[Chunk]:
         """Write texts as the chunks of one document."""
-        chunks = [self.chunk(document, position, text) for position, text in enumerate(texts)]
+        chunks = [self.chunk(document, position, text, generation) for position, text in enumerate(texts)]
         store.upsert(chunks, self.embedder.embed_documents(texts), self.terms.encode_documents(texts))
         return chunks
 
@@ -180,17 +187,83 @@ class StoreContract:
         assert store.count() == len(TEXTS)
 
     def test_deleting_a_document_leaves_the_others(self, store: Store) -> None:
-        """And leaves what is to be kept."""
-        chunks = self.fill(store, "one")
+        """And leaves the generation that is to be kept."""
+        self.fill(store, "one", TEXTS[:2], generation="1")
+        self.fill(store, "one", TEXTS[:3], generation="2")
         self.fill(store, "two")
-        store.delete_document("one", keep=[chunks[1].id])
-        assert (store.count("one"), store.count("two")) == (1, len(TEXTS))
+        assert store.count("one") == 5
+        store.delete_document("one", keep_generation="2")
+        assert (store.count("one"), store.count("two")) == (3, len(TEXTS))
+        assert {point.chunk.generation for point in store.scan(where={"document_id": "one"})} == {"2"}
         store.delete_document("one")
         assert (store.count("one"), store.count()) == (0, len(TEXTS))
 
+    def test_hidden_generations_are_not_found(self, store: Store) -> None:
+        """Left out before ranking, in both legs, together with a filter too; other documents' stay."""
+        self.fill(store, "one", generation="old")
+        self.fill(store, "one", generation="new")
+        self.fill(store, "two", TEXTS[:1], generation="")
+        query = self.embedder.embed_query(TEXTS[2]), self.terms.encode_query(TEXTS[2])
+        for where, count in ((None, 7), ({"team": "red"}, 4)):
+            found = store.search(*query, limit=20, where=where, hidden={"old"})
+            assert len(found.dense) == count
+            assert {hit.chunk.generation for hit in found.dense} == {"new", ""}
+            assert {hit.chunk.generation for hit in found.sparse} == {"new", ""}
+            nearest = store.search(*query, limit=1, where=where, hidden=["old"])
+            assert [hit.chunk for hit in (*nearest.dense, *nearest.sparse)] == [found.dense[0].chunk] * 2
+        nothing = store.search(*query, limit=4, hidden=["old", "new", ""])
+        assert (nothing.dense, nothing.sparse) == ((), ())
+
+    def test_a_scan_gives_everything_in_order_of_id(self, store: Store) -> None:
+        """Whatever the size of its pages; from where one wants; filtered; hidden or not."""
+        chunks = sorted(
+            [*self.fill(store, "one"), *self.fill(store, "two", generation="2")], key=lambda chunk: chunk.id
+        )
+        for limit in (1, 5, 12, 100):
+            assert [point.chunk for point in store.scan(limit=limit)] == chunks
+        middle = chunks[4].id
+        assert [point.chunk for point in store.scan(limit=2, after=middle)] == chunks[5:]
+        only = [point.chunk for point in store.scan(limit=2, after=middle, where={"team": "red"})]
+        assert only == [chunk for chunk in chunks[5:] if chunk.metadata["team"] == "red"]
+        assert all(point.dense is None and point.sparse is None for point in store.scan())
+
+    def test_what_a_scan_gives_can_be_written_again(self, store: Store) -> None:
+        """Vectors come back as they went in; writing them again changes nothing."""
+        chunks = self.fill(store)
+        points = list(store.scan(with_vectors=True))
+        by_id = {point.chunk.id: point for point in points}
+        for chunk, row, terms in zip(
+            chunks,
+            self.embedder.embed_documents(TEXTS),
+            self.terms.encode_documents(TEXTS),
+            strict=True,
+        ):
+            stored = by_id[chunk.id]
+            assert stored.dense is not None
+            assert str(stored.dense.dtype) == "float32"
+            assert float(abs(stored.dense - row).max()) < 1e-6
+            assert stored.sparse == terms
+        query = self.embedder.embed_query("backup"), self.terms.encode_query("backup")
+        before = store.search(*query, limit=10)
+        store.upsert(*self._columns(points))
+        assert store.search(*query, limit=10) == before
+
+    def _columns(
+        self, points: list[StoredPoint]
+    ) -> tuple[list[Chunk], NDArray[np.float32], list[SparseVector]]:
+        import numpy as np
+
+        rows = [point.dense for point in points if point.dense is not None]
+        return (
+            [point.chunk for point in points],
+            np.stack(rows),
+            [point.sparse for point in points if point.sparse is not None],
+        )
+
     def test_neighbours_come_in_order(self, store: Store) -> None:
-        """Of the same document alone, itself included, none beyond the ends."""
+        """Of the same document and generation alone, itself included, none beyond the ends."""
         chunks = self.fill(store, "one")
+        self.fill(store, "one", generation="2")
         self.fill(store, "two")
         assert store.neighbours(chunks[2], 1) == chunks[1:4]
         assert store.neighbours(chunks[0], 2) == chunks[:3]

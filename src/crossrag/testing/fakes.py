@@ -6,10 +6,21 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from crossrag.types import Chunk, Context, Hit, Rankings, Relevance, Scores, SparseVector, Turn, Where
+from crossrag.types import (
+    Chunk,
+    Context,
+    Hit,
+    Rankings,
+    Relevance,
+    Scores,
+    SparseVector,
+    StoredPoint,
+    Turn,
+    Where,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,6 +148,7 @@ class MemoryStore:
         *,
         limit: int,
         where: Where | None = None,
+        hidden: Collection[str] = (),
     ) -> Rankings:
         """Score everything that passes the filter."""
         rarities = {} if sparse is None else self._rarities(sparse)
@@ -147,7 +159,7 @@ class MemoryStore:
                 _overlap(rarities, terms),
             )
             for chunk, row, terms in self._rows.values()
-            if _passes(chunk, where or {})
+            if _passes(chunk, where or {}) and chunk.generation not in hidden
         ]
         by_dense = sorted(hits, key=lambda hit: (-hit.dense, *hit.chunk.place)) if dense is not None else []
         by_sparse = sorted(
@@ -160,15 +172,31 @@ class MemoryStore:
         near = [
             other
             for other, _, _ in self._rows.values()
-            if other.document_id == chunk.document_id and abs(other.position - chunk.position) <= radius
+            if (other.document_id, other.generation) == (chunk.document_id, chunk.generation)
+            and abs(other.position - chunk.position) <= radius
         ]
         return sorted(near, key=lambda other: other.position)
 
-    def delete_document(self, document_id: str, *, keep: Sequence[str] = ()) -> None:
-        """All chunks of a document but those kept."""
-        kept = set(keep)
+    def scan(
+        self,
+        *,
+        limit: int = 256,  # noqa: ARG002 - everything is at hand
+        after: str | None = None,
+        where: Where | None = None,
+        with_vectors: bool = False,
+    ) -> Iterator[StoredPoint]:
+        """In order of id."""
+        for key in sorted(self._rows):
+            chunk, dense, sparse = self._rows[key]
+            if (after is None or key > after) and _passes(chunk, where or {}):
+                yield StoredPoint(chunk, dense, sparse) if with_vectors else StoredPoint(chunk)
+
+    def delete_document(self, document_id: str, *, keep_generation: str | None = None) -> None:
+        """All chunks of a document but those of the generation kept."""
         self._rows = {
-            key: row for key, row in self._rows.items() if row[0].document_id != document_id or key in kept
+            key: row
+            for key, row in self._rows.items()
+            if row[0].document_id != document_id or row[0].generation == keep_generation
         }
 
     def count(self, document_id: str | None = None) -> int:
