@@ -356,8 +356,8 @@ class Done:
 
 Event = Retrieved | Delta | Cited | Done
 
-Where = Mapping[str, str | int | bool | Sequence[str] | Sequence[int]]
-"""A filter on chunk metadata: every key must equal its value, or one of its values."""
+Where = Mapping[str, Any]
+"""A filter on chunk metadata, in the language of `crossrag.filters`, such as `{"year": {"gte": 2020}}`."""
 
 __all__ = [
     "VARIANT",

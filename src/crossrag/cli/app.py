@@ -38,7 +38,8 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 TopKOption = Annotated[int | None, typer.Option("--top-k", "-k", min=1, help="How many passages.")]
 WhereOption = Annotated[
-    list[str] | None, typer.Option("--where", metavar="KEY=VALUE", help="Only chunks whose metadata says so.")
+    list[str] | None,
+    typer.Option("--where", metavar="KEY=VALUE|JSON", help="Only chunks whose metadata says so."),
 ]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="A setting for this call.")
@@ -288,18 +289,27 @@ def _loaded(index: Path | None, config: Path | None, settings: list[str] | None)
     return load_settings(arguments, config_file=config)
 
 
-def _where(pairs: list[str] | None) -> dict[str, list[str] | list[int]]:
-    """Repeated keys are alternatives; what crossrag itself stores as a number is compared as one."""
-    where: dict[str, list[Any]] = {}
-    for pair in pairs or []:
-        key, equals, value = pair.partition("=")
+def _where(texts: list[str] | None) -> dict[str, Any]:
+    """Filters given together hold together; a repeated KEY=VALUE names an alternative."""
+    from crossrag.filters import read_json
+
+    pairs: dict[str, list[Any]] = {}
+    written = []
+    for text in texts or []:
+        if text.lstrip().startswith("{"):
+            written.append(read_json(text))
+            continue
+        key, equals, value = text.partition("=")
         if not equals:
             raise UsageError(
-                f"--where {pair!r} is not KEY=VALUE", hint="Example: --where source=guide/backup.md"
+                f"--where {text!r} is neither KEY=VALUE nor JSON",
+                hint='Examples: --where source=guide/backup.md, --where \'{"year": {"gte": 2020}}\'',
             )
         if key in _NUMBERS and not value.isdecimal():
             raise UsageError(
                 f"--where {key} takes a number, got {value!r}", hint=f"Example: --where {key}=12"
             )
-        where.setdefault(key, []).append(int(value) if key in _NUMBERS else value)
-    return where
+        # What crossrag itself stores as a number is compared as one.
+        pairs.setdefault(key, []).append(int(value) if key in _NUMBERS else value)
+    filters = [pairs, *written] if pairs else written
+    return filters[0] if len(filters) == 1 else {"and": filters} if filters else {}
