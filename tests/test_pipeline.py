@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from crossrag import (
+    ConfigError,
     Done,
     FingerprintError,
     IndexMissingError,
@@ -322,3 +323,23 @@ def test_names_that_are_no_utf8_are_indexed(rag: Rag, corpus: Path) -> None:
     assert rag.search("coffee served")[0].chunk.source == "docs/caf\ufffd.txt"
     (corpus / odd).unlink()
     assert rag.ingest(corpus).deleted == 1
+
+
+def test_tenants_share_an_index_and_nothing_else(rag: Rag, corpus: Path, tmp_path: Path) -> None:
+    rag.ingest(corpus)
+    rag.close()
+    settings = rag.settings.model_copy(
+        update={"index": IndexSettings(path=tmp_path / "index", tenant="guests")}
+    )
+    with Rag(settings, embedder=HashedEmbedder(), sparse_encoder=HashedTerms()) as guests:
+        assert guests.documents() == []
+        assert len(guests.search("blue whale")) == 0
+        assert guests.ingest(corpus / "whales.txt").added == 1
+        assert [found.chunk.source for found in guests.search("restore a backup")] == ["whales.txt"]
+        with pytest.raises(UsageError, match="other tenants"):
+            guests.ingest(corpus, rebuild=True)
+        assert guests.ingest(corpus / "whales.txt").unchanged == 1
+    assert len(rag.documents()) == 3
+    assert rag.search("restore a backup")[0].chunk.source == "docs/backup.md"
+    with pytest.raises(ConfigError, match=r"index\.tenant"):
+        Rag.open(index={"tenant": "../x"})

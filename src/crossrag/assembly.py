@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import answering, chunking, registry
-from .errors import UsageError
+from .errors import ConfigError, UsageError
 from .score_cache import CachedReranker
 
 if TYPE_CHECKING:
-    from .config import OpenAISettings, RerankHttpSettings, Settings
+    from .config import OpenAISettings, QdrantSettings, RerankHttpSettings, Settings
     from .protocols import Embedder, Generator, Reranker, SparseEncoder, Store
 
 CHUNK_TOKENIZER = registry.BUNDLED_MODELS / "progressive-reranker" / "tokenizer.json"
@@ -56,13 +58,57 @@ def generator(settings: Settings, *, reranker: Reranker | None, embedder: Embedd
     return registry.load("generators", name, reranker=reranker, embedder=embedder)
 
 
-def store(settings: Settings, *, embedder: Embedder, sparse_encoder: SparseEncoder, create: bool) -> Store:
-    """From `index.store`, with the fingerprint of everything that its contents depend on."""
+def manifest_file(settings: Settings) -> Path:
+    """One for each index and tenant: who shares an index still has documents of one's own."""
+    tenant = settings.index.tenant
+    return _manifest_folder(settings) / (f"manifest-{tenant}.sqlite" if tenant else "manifest.sqlite")
+
+
+def _manifest_folder(settings: Settings) -> Path:
+    """What is on one server says nothing of what is on another, or in the folder itself."""
+    if settings.store != "qdrant":
+        return settings.index.path
+    place = f"{str(settings.qdrant.url).rstrip('/')}\n{settings.qdrant.collection}"
+    return settings.index.path / f"server-{sha256(place.encode()).hexdigest()[:12]}"
+
+
+def check_no_other_tenant(settings: Settings) -> None:
+    """Before a whole index is thrown away.
+
+    Raises:
+        UsageError: It holds documents of other tenants too.
+    """
+    own = manifest_file(settings)
+    if others := sorted(file.name for file in own.parent.glob("manifest*.sqlite") if file != own):
+        raise UsageError(
+            f"The index holds documents of other tenants too ({', '.join(others)})",
+            hint="A rebuild throws everything away: give this tenant an index of its own, "
+            "or delete the folder and ingest for every tenant",
+        )
+
+
+def store(
+    settings: Settings,
+    *,
+    embedder: Embedder,
+    sparse_encoder: SparseEncoder,
+    create: bool,
+    replace: bool = False,
+) -> Store:
+    """From `index.store`, with the fingerprint of everything that its contents depend on.
+
+    Args:
+        settings: All of them.
+        embedder: Whose vectors it holds.
+        sparse_encoder: Whose terms it holds.
+        create: Whether to make an index where there is none.
+        replace: Whether to throw away what is there, whatever it was made with.
+    """
     cut = settings.chunking
     return registry.load(
         "stores",
-        settings.index.store,
-        path=settings.index.path,
+        settings.store,
+        **_place(settings),
         dimension=embedder.dimension,
         fingerprint={
             "format": "2",
@@ -71,10 +117,21 @@ def store(settings: Settings, *, embedder: Embedder, sparse_encoder: SparseEncod
             "chunking": chunking.fingerprint(cut.size, cut.overlap, cut.unit, CHUNK_TOKENIZER),
         },
         create=create,
+        replace=replace,
+        tenant=settings.index.tenant,
     )
 
 
-def _endpoint(section: OpenAISettings | RerankHttpSettings) -> dict[str, Any]:
+def _place(settings: Settings) -> dict[str, Any]:
+    """Where the store is: a folder, or a server."""
+    if settings.store != "qdrant":
+        return {"path": settings.index.path}
+    if not settings.qdrant.url:
+        raise ConfigError("index.store is qdrant and there is no address", hint="Set qdrant.url")
+    return _endpoint(settings.qdrant)
+
+
+def _endpoint(section: OpenAISettings | RerankHttpSettings | QdrantSettings) -> dict[str, Any]:
     """The section as arguments, its key in the clear."""
     key = section.api_key.get_secret_value() if section.api_key else None
     return section.model_dump(exclude={"api_key"}) | {"api_key": key}

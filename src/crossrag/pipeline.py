@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -284,16 +283,16 @@ class Rag:
     @cached_property
     def manifest(self) -> Manifest:
         """What is indexed."""
-        return Manifest(self.settings.index.path / "manifest.sqlite")
+        return Manifest(assembly.manifest_file(self.settings))
 
     def _writable_store(self) -> Store:
         if "store" not in self.__dict__:
             self.__dict__["store"] = self._opened_store(create=True)
         return self.store
 
-    def _opened_store(self, *, create: bool) -> Store:
+    def _opened_store(self, **how: bool) -> Store:
         return assembly.store(
-            self.settings, embedder=self.embedder, sparse_encoder=self.sparse_encoder, create=create
+            self.settings, embedder=self.embedder, sparse_encoder=self.sparse_encoder, **how
         )
 
     def _threshold(self) -> float:
@@ -303,14 +302,15 @@ class Rag:
 
     def _drop(self) -> None:
         """Only what an index consists of is removed, whatever else may lie in the folder."""
-        path = self.settings.index.path
-        if (path / "fingerprint.json").is_file():
+        assembly.check_no_other_tenant(self.settings)
+        if (self.settings.index.path / "fingerprint.json").is_file():
             self._check_not_held()
         self.close()
         # The manifest first: without it nothing is taken for indexed, wherever this is cut short.
-        for name in ("manifest.sqlite", "manifest.sqlite-wal", "manifest.sqlite-shm", "fingerprint.json"):
-            (path / name).unlink(missing_ok=True)
-        shutil.rmtree(path / "shard", ignore_errors=True)
+        file = assembly.manifest_file(self.settings)
+        for name in (file.name, f"{file.name}-wal", f"{file.name}-shm"):
+            file.with_name(name).unlink(missing_ok=True)
+        self.__dict__["store"] = self._opened_store(create=True, replace=True)
 
     def _check_not_held(self) -> None:
         """An index that another process has open is not thrown away; a damaged one may be.

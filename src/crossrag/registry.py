@@ -74,7 +74,15 @@ BACKENDS: dict[Kind, dict[str, Backend]] = {
             extra="http",
         ),
     },
-    "stores": {"edge": Backend("crossrag.stores.edge:EdgeStore", "Qdrant's engine in process")},
+    "stores": {
+        "edge": Backend("crossrag.stores.edge:EdgeStore", "Qdrant's engine in process"),
+        "qdrant": Backend(
+            "crossrag.stores.qdrant:QdrantStore",
+            "a Qdrant server, Qdrant Cloud or a cluster",
+            needs="qdrant_client",
+            extra="qdrant",
+        ),
+    },
     "generators": {
         "extractive": Backend(
             "crossrag.generators.extractive:ExtractiveGenerator",

@@ -24,7 +24,6 @@ from .points import DENSE, SPARSE, TENANT, Scored
 
 if TYPE_CHECKING:
     import numpy as np
-    import qdrant_edge
     from numpy.typing import NDArray
 
 _BATCH = 512
@@ -39,6 +38,7 @@ class EdgeStore:
         fingerprint: What the vectors and chunks were made with, part by part. Written beside a new shard,
             compared with an old one.
         create: Whether to make a shard where there is none.
+        replace: Whether to throw away the shard that is there, whatever it was made with.
         tenant: Whose chunks are read and written; those of others are not there. Tenants share the
             folder and its fingerprint.
 
@@ -56,6 +56,7 @@ class EdgeStore:
         dimension: int,
         fingerprint: Mapping[str, str],
         create: bool = False,
+        replace: bool = False,
         tenant: str = "",
     ) -> None:
         import qdrant_edge
@@ -63,7 +64,9 @@ class EdgeStore:
         self._edge = qdrant_edge
         self._dialect = _EdgeDialect()
         self.tenant = points.check_tenant(tenant)
-        self._shard = Shard(path, dimension=dimension, fingerprint=fingerprint, create=create)
+        self._shard = Shard(
+            path, dimension=dimension, fingerprint=fingerprint, create=create, replace=replace
+        )
 
     def for_tenant(self, tenant: str) -> Self:
         """The same open shard for somebody else; closing either closes both.
@@ -152,7 +155,8 @@ class EdgeStore:
             with self._shard.translated("read"):
                 records, following = self._shard.opened.scroll(request)
             page = [record for record in records if str(record.id) != offset][:limit]
-            yield from map(_stored_point, page)
+            for record in page:
+                yield points.stored_point(str(record.id), record.payload, record.vector)
             follows = following is not None and bool(page)
             offset = str(page[-1].id) if page else None
 
@@ -213,22 +217,6 @@ class EdgeStore:
             leg: [Scored(str(point.id), point.score, point.payload or {}) for point in answer]
             for leg, answer in zip(vectors, answers, strict=True)
         }
-
-
-def _stored_point(record: qdrant_edge.Record) -> StoredPoint:
-    import numpy as np
-
-    chunk = points.chunk_of(str(record.id), record.payload or {})
-    vectors: Any = record.vector
-    if not vectors:
-        return StoredPoint(chunk)
-    sparse = vectors.get(SPARSE)
-    terms = sorted(zip(sparse.indices, sparse.values, strict=True)) if sparse is not None else []
-    return StoredPoint(
-        chunk,
-        np.asarray(vectors[DENSE], np.float32),
-        SparseVector(tuple(index for index, _ in terms), tuple(value for _, value in terms)),
-    )
 
 
 class _EdgeDialect:

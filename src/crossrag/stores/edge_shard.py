@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 class Shard:
     """Arguments and errors are those of `EdgeStore`."""
 
-    def __init__(self, path: Path, *, dimension: int, fingerprint: Mapping[str, str], create: bool) -> None:
+    def __init__(
+        self, path: Path, *, dimension: int, fingerprint: Mapping[str, str], create: bool, replace: bool
+    ) -> None:
         import qdrant_edge
 
         self._edge = qdrant_edge
@@ -37,6 +39,10 @@ class Shard:
                 f"There is no index at {path}", hint="Make one with `crossrag ingest PATH`"
             )
         with self.translated("open"):
+            if replace and record.is_file():
+                self._check_unlocked(folder)
+                record.unlink()
+                shutil.rmtree(folder, ignore_errors=True)
             if record.is_file():
                 # The lock first: whoever goes on after a FingerprintError must not meet another process.
                 self._shard = qdrant_edge.EdgeShard.load(str(folder))
@@ -109,13 +115,17 @@ class Shard:
                 f"{folder} holds {strange[0]}, which is no part of an index",
                 hint="Choose another folder for the index, or move it away",
             )
+        self._check_unlocked(folder)
+        shutil.rmtree(folder)
+        folder.mkdir()
+
+    def _check_unlocked(self, folder: Path) -> None:
+        """A shard that another process has open is not thrown away; a damaged one may be."""
         try:
             self._edge.EdgeShard.load(str(folder)).close()
         except Exception as error:
             if "WouldBlock" in str(error):
                 raise
-        shutil.rmtree(folder)
-        folder.mkdir()
 
     def _schema(self, kind: str) -> qdrant_edge.PayloadSchemaParams | qdrant_edge.PayloadSchemaType:
         edge = self._edge

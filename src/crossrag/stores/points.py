@@ -12,7 +12,7 @@ from uuid import UUID, uuid5
 
 from crossrag.errors import FingerprintError, UsageError
 from crossrag.filters import is_date, is_key, moment
-from crossrag.types import Chunk, Hit, Rankings
+from crossrag.types import Chunk, Hit, Rankings, SparseVector, StoredPoint
 
 DENSE, SPARSE = "dense", "bm25"
 TENANT = "tenant"
@@ -98,6 +98,22 @@ def number_path(key: str) -> str:
 def chunk_of(identity: str, stored: Mapping[str, Any]) -> Chunk:
     """The inverse of `payload`."""
     return Chunk.from_payload(stored.get(_CHUNK_ID, identity), stored)
+
+
+def stored_point(identity: str, stored: Mapping[str, Any] | None, vectors: Any) -> StoredPoint:
+    """Of a scroll's answer; `vectors` is None where they were not asked for."""
+    import numpy as np
+
+    chunk = chunk_of(identity, stored or {})
+    if not vectors:
+        return StoredPoint(chunk)
+    sparse = vectors.get(SPARSE)
+    terms = sorted(zip(sparse.indices, sparse.values, strict=True)) if sparse is not None else []
+    return StoredPoint(
+        chunk,
+        np.asarray(vectors[DENSE], np.float32),
+        SparseVector(tuple(index for index, _ in terms), tuple(value for _, value in terms)),
+    )
 
 
 def rankings(query: Query, limit: int) -> Rankings:

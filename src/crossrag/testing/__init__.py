@@ -11,3 +11,4 @@ from .fakes import HashedTerms as HashedTerms
 from .fakes import OverlapReranker as OverlapReranker
 from .memory_store import MemoryStore as MemoryStore
 from .store_contract import StoreContract as StoreContract
+from .tenant_contract import TenantContract as TenantContract
