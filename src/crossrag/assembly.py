@@ -122,6 +122,22 @@ def store(
     )
 
 
+def diagnose_store(settings: Settings) -> str | None:
+    """A sentence on the server that holds the index; None where it is a folder.
+
+    Raises:
+        CrossragError: It cannot be reached or used.
+    """
+    return registry.diagnose("stores", settings.store, **_place(settings))
+
+
+def place(settings: Settings) -> str:
+    """Where the index is, for people."""
+    if settings.store != "qdrant":
+        return str(settings.index.path)
+    return f"{settings.qdrant.url}, collection {settings.qdrant.collection}"
+
+
 def _place(settings: Settings) -> dict[str, Any]:
     """Where the store is: a folder, or a server."""
     if settings.store != "qdrant":

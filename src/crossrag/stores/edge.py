@@ -154,11 +154,11 @@ class EdgeStore:
             )
             with self._shard.translated("read"):
                 records, following = self._shard.opened.scroll(request)
-            page = [record for record in records if str(record.id) != offset][:limit]
-            for record in page:
+            page = [record for record in records if str(record.id) != offset]
+            for record in page[:limit]:
                 yield points.stored_point(str(record.id), record.payload, record.vector)
-            follows = following is not None and bool(page)
-            offset = str(page[-1].id) if page else None
+            follows = bool(page) and (following is not None or len(page) > limit)
+            offset = str(page[:limit][-1].id) if page else None
 
     def delete_document(self, document_id: str, *, keep_generation: str | None = None) -> None:
         """Remove by filter, so that also chunks of a run that was cut short go."""

@@ -100,6 +100,11 @@ def chunk_of(identity: str, stored: Mapping[str, Any]) -> Chunk:
     return Chunk.from_payload(stored.get(_CHUNK_ID, identity), stored)
 
 
+def rounded(score: float) -> float:
+    """What scores are ordered by: engines add up the same numbers in other orders, and differ behind this."""
+    return round(score, 5)
+
+
 def stored_point(identity: str, stored: Mapping[str, Any] | None, vectors: Any) -> StoredPoint:
     """Of a scroll's answer; `vectors` is None where they were not asked for."""
     import numpy as np
@@ -132,7 +137,7 @@ def rankings(query: Query, limit: int) -> Rankings:
                 scores.get(DENSE, {}).get(point.id, 0.0),
                 scores.get(SPARSE, {}).get(point.id, 0.0),
             )
-            for point in sorted(points, key=lambda point: (-point.score, *chunks[point.id].place))
+            for point in sorted(points, key=lambda point: (-rounded(point.score), *chunks[point.id].place))
         )
         for leg, points in found.items()
     }

@@ -5,6 +5,7 @@ Every operation that goes through here can be repeated: ids are the chunks' own,
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Callable
@@ -122,6 +123,8 @@ class Connection:
         if isinstance(error, QdrantException):
             # A 429 whose Retry-After is no whole number.
             return self._by_status(verb, 429, str(error))
+        if isinstance(error, json.JSONDecodeError):
+            return self._explain_transport(verb, error)
         if isinstance(error, ValueError):
             # What a client in memory raises in place of a status.
             kinds = {"not found": MissingError, "already exists": ExistsError}

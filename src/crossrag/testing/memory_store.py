@@ -63,9 +63,14 @@ class MemoryStore:
             for chunk, row, terms in self._rows.values()
             if _passes(chunk, only) and chunk.generation not in hidden
         ]
-        by_dense = sorted(hits, key=lambda hit: (-hit.dense, *hit.chunk.place)) if dense is not None else []
+        # Engines add up the same numbers in other orders, and differ behind the fifth digit.
+        by_dense = (
+            sorted(hits, key=lambda hit: (-round(hit.dense, 5), *hit.chunk.place))
+            if dense is not None
+            else []
+        )
         by_sparse = sorted(
-            (hit for hit in hits if hit.sparse > 0), key=lambda hit: (-hit.sparse, *hit.chunk.place)
+            (hit for hit in hits if hit.sparse > 0), key=lambda hit: (-round(hit.sparse, 5), *hit.chunk.place)
         )
         return Rankings(tuple(by_dense[:limit]), tuple(by_sparse[:limit]))
 

@@ -99,12 +99,16 @@ class StoreContract(FilterContract):
         chunks = sorted(
             [*self.fill(store, "one"), *self.fill(store, "two", generation="2")], key=lambda chunk: chunk.id
         )
-        for limit in (1, 5, 12, 100):
+        for limit in (1, 5, 11, 12, 100):
             assert [point.chunk for point in store.scan(limit=limit)] == chunks
         middle = chunks[4].id
         assert [point.chunk for point in store.scan(limit=2, after=middle)] == chunks[5:]
         only = [point.chunk for point in store.scan(limit=2, after=middle, where={"team": "red"})]
         assert only == [chunk for chunk in chunks[5:] if chunk.metadata["team"] == "red"]
+        between = f"{middle[:-1]}f"
+        assert [point.chunk for point in store.scan(limit=3, after=between)] == [
+            chunk for chunk in chunks if chunk.id > between
+        ]
         assert all(point.dense is None and point.sparse is None for point in store.scan())
 
     def test_what_a_scan_gives_can_be_written_again(self, store: Store) -> None:
