@@ -315,6 +315,11 @@ def test_a_refused_connection_is_called_so() -> None:
         QdrantStore(url, max_retries=1, **MADE)
 
 
+def test_grpc_that_is_closed_is_called_so() -> None:
+    with pytest.raises(StoreError, match=r"gRPC.*qdrant\.grpc_port"):
+        QdrantStore("http://127.0.0.1:9", grpc=True, grpc_port=9, max_retries=0, timeout=2.0, **MADE)
+
+
 def test_a_wrong_key_is_called_so_and_never_shown(
     server: FakeQdrant, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import pytest
 from crossrag import ConfigError, IndexMissingError, Rag, StoreError
 from crossrag.config import IndexSettings, QdrantSettings, RerankingSettings, Settings
 from crossrag.registry import diagnose
+from crossrag.stores.qdrant_connection import OLDEST_SERVER
 from crossrag.testing import HashedEmbedder, HashedTerms, OverlapReranker
 from tests.fake_qdrant import FakeQdrant, Fault, fake_qdrant
 
@@ -145,6 +147,21 @@ def test_doctor_says_it_all_in_one_run(tmp_path: Path) -> None:
     assert done.returncode == 3, done.stderr
     assert "refused" in done.stdout
     assert "Is the server running?" in done.stdout
+
+
+def test_the_compose_file_is_pinned_and_closed() -> None:
+    text = (Path(__file__).parent.parent / "docker" / "compose.yaml").read_text(encoding="utf-8")
+    [pinned] = re.findall(r"image: qdrant/qdrant:v(\d+)\.(\d+)\.\d+", text)
+    assert tuple(map(int, pinned)) >= OLDEST_SERVER
+    for line in (
+        "QDRANT__SERVICE__API_KEY: ${QDRANT_API_KEY:?",
+        'QDRANT__SERVICE__ENABLE_CORS: "false"',
+        'QDRANT__SERVICE__ENABLE_SNAPSHOT_URL_RECOVERY: "false"',
+        'QDRANT__TELEMETRY_DISABLED: "true"',
+    ):
+        assert line in text
+    assert all(port.startswith("127.0.0.1:") for port in re.findall(r'- "([^"]+:633\d)"', text))
+    assert "latest" not in text
 
 
 @contextmanager

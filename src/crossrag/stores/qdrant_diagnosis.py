@@ -6,8 +6,7 @@ import ipaddress
 import re
 from importlib.metadata import version
 from typing import Any
-
-import httpx
+from urllib.parse import urlsplit
 
 from crossrag.errors import IndexMissingError, StoreError
 
@@ -74,13 +73,13 @@ def _check_version(said: str, url: str) -> list[str]:
 
 
 def _exposed(server: Server) -> list[str]:
-    address = httpx.URL(server.url)
+    address = urlsplit(server.url)
     if address.scheme == "https":
         return []
     try:
-        local = ipaddress.ip_address(address.host).is_loopback
+        local = ipaddress.ip_address(address.hostname or "").is_loopback
     except ValueError:
-        local = address.host == "localhost"
+        local = address.hostname == "localhost"
     if local:
         return []
     return ["the key and the documents go over plain http" if server.key else "no key, and plain http"]
