@@ -6,14 +6,32 @@ Every leg's rank and score stays on the candidate. Knows nothing of the reranker
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from .types import Candidate, Hit, Scores, Where
+from .types import Candidate, Hit, Rankings, Scores, SparseVector, Where
 
 if TYPE_CHECKING:
-    from .protocols import Embedder, SparseEncoder, Store
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from .protocols import Embedder, SparseEncoder
 
 Item = TypeVar("Item", str, int)
+
+
+class Searchable(Protocol):
+    """A store, or an index that leaves out what is in transition."""
+
+    def search(
+        self,
+        dense: NDArray[np.float32] | None,
+        sparse: SparseVector | None,
+        *,
+        limit: int,
+        where: Where | None = None,
+    ) -> Rankings:
+        """As `Store.search`."""
+        ...
 
 
 def retrieve(
@@ -21,7 +39,7 @@ def retrieve(
     *,
     embedder: Embedder,
     sparse_encoder: SparseEncoder,
-    store: Store,
+    store: Searchable,
     fetch_k: int = 100,
     rrf_k: int = 60,
     where: Where | None = None,

@@ -150,16 +150,19 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestReport:
-    """What one ingestion did. Counts are documents, but for `chunks`: those written."""
+    """What one ingestion did. Counts are documents, but for `chunks`, those written, and `embedded`."""
 
     added: int = 0
     updated: int = 0
+    renamed: int = 0
     unchanged: int = 0
     deleted: int = 0
     skipped: tuple[Failure, ...] = ()
     """Files of no known type, or without text: left out on purpose."""
     failed: tuple[Failure, ...] = ()
     chunks: int = 0
+    embedded: int = 0
+    """Chunks for which the embedder was called; the others were in the index already, with the same text."""
     seconds: float = 0.0
     notices: tuple[str, ...] = ()
 

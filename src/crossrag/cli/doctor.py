@@ -31,7 +31,7 @@ def status(rag: Rag) -> dict[str, Any]:
         IndexMissingError: There is none.
     """
     path = rag.settings.index.path
-    if not (path / "fingerprint.json").is_file():
+    if not (rag.index.home / "fingerprint.json").is_file():
         raise IndexMissingError(f"There is no index at {path}", hint="Make one with `crossrag ingest PATH`")
     documents = rag.documents()
     return {

@@ -106,6 +106,7 @@ def report(done: IngestReport, *, as_json: bool) -> None:
     counts = (
         ("added", done.added),
         ("updated", done.updated),
+        ("renamed", done.renamed),
         ("unchanged", done.unchanged),
         ("deleted", done.deleted),
         ("skipped", len(done.skipped)),

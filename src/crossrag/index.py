@@ -1,0 +1,258 @@
+"""Index: store and manifest of one place, kept equal to the documents. Knows nothing of answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import assembly, chunking, files, indexing, places, planning
+from .errors import FingerprintError, StoreError, StoreLockedError, UsageError
+from .manifest import Manifest
+from .planning import Plan, Selection
+from .steady import Gate, SteadySearch
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from .config import Settings
+    from .files import File
+    from .indexing import Progress
+    from .protocols import Embedder, SparseEncoder, Store
+    from .types import Chunk, Document, IngestReport, Rankings, SparseVector, Where
+
+_PARSING = "1"
+"""Another number whenever the same bytes give another text: documents are then read again, by themselves."""
+
+_EVERYTHING = Selection()
+
+
+def _silent(_: Progress) -> None:
+    return None
+
+
+class Index:
+    """What is indexed at `settings.index.path`. Threads may search while one writes; writers take turns.
+
+    Args:
+        settings: Where it is and how it is made.
+        embedder: Gives the embedder, which is made when it is first needed.
+        sparse_encoder: Likewise.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        embedder: Callable[[], Embedder],
+        sparse_encoder: Callable[[], SparseEncoder],
+    ) -> None:
+        self.settings = settings
+        self._embedder = embedder
+        self._sparse_encoder = sparse_encoder
+        self._opening = threading.RLock()
+        self._writing = threading.RLock()
+        self._gate = Gate()
+        self._store: Store | None = None
+        self._manifest: Manifest | None = None
+
+    # --- reading
+
+    @property
+    def home(self) -> Path:
+        """The folder that holds its files now."""
+        return places.home(self.settings.index.path)
+
+    @property
+    def store(self) -> Store:
+        """The index, which must exist."""
+        return self._opened(create=False)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What is indexed."""
+        with self._opening:
+            if self._manifest is None:
+                self._manifest = Manifest(self.home / "manifest.sqlite")
+            return self._manifest
+
+    def search(
+        self,
+        dense: NDArray[np.float32] | None,
+        sparse: SparseVector | None,
+        *,
+        limit: int,
+        where: Where | None = None,
+    ) -> Rankings:
+        """As `Store.search`; sees every document whole, also while documents are written."""
+        return SteadySearch(self.store, self.manifest).search(dense, sparse, limit=limit, where=where)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Until the block ends, this index is not exchanged for another one."""
+        with self._gate.shared():
+            yield
+
+    # --- writing
+
+    def plan(
+        self,
+        roots: Sequence[Path],
+        selection: Selection = _EVERYTHING,
+        *,
+        progress: Callable[[Progress], None] = _silent,
+    ) -> Plan:
+        """What `ingest` would do; writes nothing, and needs no index."""
+        roots = _existing(roots)
+        found = files.collect(roots, globs=selection.globs, exclude=selection.exclude)
+        there = (self.home / "manifest.sqlite").is_file()
+        known = self.manifest.entries() if there else {}
+        wanted = {file.document_id for file in found.files}
+        prunable = known if selection.prune else ()
+        plan = planning.compare(
+            found.files,
+            known,
+            gone=[one for one in prunable if one not in wanted and files.is_below(one, roots)],
+            recipe=self.recipe,
+            checksum=selection.checksum,
+            progress=lambda done, total, source: progress(
+                indexing.Progress(stage="comparing", done=done, total=total, source=source)
+            ),
+        )
+        return plan.with_skipped(found.skipped)
+
+    def ingest(
+        self,
+        roots: Sequence[Path],
+        selection: Selection = _EVERYTHING,
+        *,
+        rebuild: bool = False,
+        fail_fast: bool = False,
+        progress: Callable[[Progress], None] = _silent,
+    ) -> IngestReport:
+        """Make the index equal to the files under `roots`; see `Rag.ingest`."""
+        with self._writing:
+            if rebuild:
+                roots = _existing(roots)
+                _refuse_nothing(files.collect(roots, globs=selection.globs, exclude=selection.exclude), roots)
+                self._drop()
+            plan = self.plan(roots, selection, progress=progress)
+            if plan == Plan() and not self.manifest.entries():
+                _refuse_nothing(files.Found((), ()), roots)
+            return self.indexer().run(plan, fail_fast=fail_fast, progress=progress)
+
+    def ingest_files(
+        self, wanted: Sequence[File], *, progress: Callable[[Progress], None] = _silent
+    ) -> IngestReport:
+        """Make the index hold these files and no others."""
+        with self._writing:
+            indexer = self.indexer()
+            known = self.manifest.entries()
+            ids = {file.document_id for file in wanted}
+            gone = [one for one in known if one not in ids]
+            plan = planning.compare(wanted, known, gone=gone, recipe=self.recipe)
+            return indexer.run(plan, progress=progress)
+
+    @contextmanager
+    def writing(self) -> Iterator[indexing.Indexer]:
+        """Be the only writer; what an earlier one left unfinished has been removed."""
+        with self._writing:
+            indexer = self.indexer()
+            indexer.recover()
+            yield indexer
+
+    def indexer(self) -> indexing.Indexer:
+        """What writes documents into this index, which is made if there is none."""
+        return indexing.Indexer(
+            store=self._opened(create=True),
+            manifest=self.manifest,
+            embedder=self._embedder(),
+            sparse_encoder=self._sparse_encoder(),
+            split=self._split,
+            recipe=self.recipe,
+        )
+
+    @property
+    def recipe(self) -> str:
+        """Whatever a document's chunks depend on beside its file."""
+        cut = self.settings.chunking
+        cutting = chunking.fingerprint(cut.size, cut.overlap, cut.unit, assembly.CHUNK_TOKENIZER)
+        return f"parsing:{_PARSING} {cutting}"
+
+    # --- life
+
+    def close(self) -> None:
+        """Let go of the files; closing twice is fine, and the next use opens them again."""
+        with self._gate.alone():
+            self._close()
+
+    def _close(self) -> None:
+        with self._opening:
+            store, self._store = self._store, None
+            manifest, self._manifest = self._manifest, None
+            if manifest is not None:
+                manifest.close()
+            if store is not None:
+                store.close()
+
+    def _opened(self, *, create: bool) -> Store:
+        with self._opening:
+            if self._store is None:
+                home = self.home
+                if create and not (self.manifest.entries() or self.manifest.transitions()):
+                    places.clear_unfinished(home)
+                self._store = assembly.store(
+                    placed(self.settings, home),
+                    embedder=self._embedder(),
+                    sparse_encoder=self._sparse_encoder(),
+                    create=create,
+                )
+            return self._store
+
+    def _drop(self) -> None:
+        """Throw everything away, unless another process has it open; a damaged index may go."""
+        path = self.settings.index.path
+        if (self.home / "fingerprint.json").is_file():
+            try:
+                self._opened(create=True)
+            except StoreLockedError:
+                raise
+            except (FingerprintError, StoreError):
+                pass
+        with self._gate.alone():
+            self._close()
+            places.clear(self.home)
+            places.sweep(path)
+
+    def _split(self, document: Document, generation: str) -> Sequence[Chunk]:
+        cut = self.settings.chunking
+        return chunking.split(
+            document,
+            size=cut.size,
+            overlap=cut.overlap,
+            unit=cut.unit,
+            tokenizer_file=assembly.CHUNK_TOKENIZER,
+            generation=generation,
+        )
+
+
+def placed(settings: Settings, folder: Path) -> Settings:
+    """The same settings for an index in another folder."""
+    return settings.model_copy(update={"index": settings.index.model_copy(update={"path": folder})})
+
+
+def _existing(roots: Sequence[Path]) -> list[Path]:
+    if not roots:
+        raise UsageError("Nothing to ingest", hint="Name a file or a folder")
+    for root in roots:
+        if not root.exists():
+            raise UsageError(f"{root} does not exist", hint="Check the path")
+    return [root.resolve() for root in roots]
+
+
+def _refuse_nothing(found: files.Found, roots: Sequence[Path]) -> None:
+    if not (found.files or found.skipped):
+        raise UsageError(f"There are no files in {', '.join(map(str, roots))}", hint="Name another folder")
