@@ -58,20 +58,25 @@ def generator(settings: Settings, *, reranker: Reranker | None, embedder: Embedd
 
 def store(settings: Settings, *, embedder: Embedder, sparse_encoder: SparseEncoder, create: bool) -> Store:
     """From `index.store`, with the fingerprint of everything that its contents depend on."""
-    cut = settings.chunking
     return registry.load(
         "stores",
         settings.index.store,
         path=settings.index.path,
         dimension=embedder.dimension,
-        fingerprint={
-            "format": "2",
-            "embedder": embedder.fingerprint,
-            "sparse": sparse_encoder.fingerprint,
-            "chunking": chunking.fingerprint(cut.size, cut.overlap, cut.unit, CHUNK_TOKENIZER),
-        },
+        fingerprint=fingerprint(settings, embedder=embedder, sparse_encoder=sparse_encoder),
         create=create,
     )
+
+
+def fingerprint(settings: Settings, *, embedder: Embedder, sparse_encoder: SparseEncoder) -> dict[str, str]:
+    """Everything that the contents of an index depend on, part by part."""
+    cut = settings.chunking
+    return {
+        "format": "2",
+        "embedder": embedder.fingerprint,
+        "sparse": sparse_encoder.fingerprint,
+        "chunking": chunking.fingerprint(cut.size, cut.overlap, cut.unit, CHUNK_TOKENIZER),
+    }
 
 
 def _endpoint(section: OpenAISettings | RerankHttpSettings) -> dict[str, Any]:

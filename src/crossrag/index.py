@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import assembly, chunking, files, indexing, places, planning
+from . import assembly, chunking, files, indexing, places, planning, registry
 from .errors import FingerprintError, StoreError, StoreLockedError, UsageError
 from .manifest import Manifest
 from .planning import Plan, Selection
@@ -57,6 +58,8 @@ class Index:
         self._writing = threading.RLock()
         self._gate = Gate()
         self._store: Store | None = None
+        self._held: Store | None = None
+        """An index of other settings, opened for its lock alone."""
         self._manifest: Manifest | None = None
 
     # --- reading
@@ -157,12 +160,58 @@ class Index:
             return indexer.run(plan, progress=progress)
 
     @contextmanager
-    def writing(self) -> Iterator[indexing.Indexer]:
-        """Be the only writer; what an earlier one left unfinished has been removed."""
+    def filling(self) -> Iterator[Store]:
+        """The store of an index that holds nothing, made if there is none; its manifest is to be filled too.
+
+        Raises:
+            UsageError: There are documents in it already.
+        """
         with self._writing:
+            if (self.home / "manifest.sqlite").is_file() and self.manifest.entries():
+                raise UsageError(
+                    f"The index at {self.settings.index.path} is not empty", hint="Choose another --index"
+                )
             indexer = self.indexer()
             indexer.recover()
-            yield indexer
+            if count := self.store.count():
+                raise UsageError(
+                    f"The index at {self.settings.index.path} holds {count} chunks that nobody knows",
+                    hint="Run `crossrag repair`, or choose another --index",
+                )
+            yield self.store
+
+    @contextmanager
+    def only_writer(self, *, foreign: bool = False) -> Iterator[None]:
+        """Keep other writers out, of this process and others, until the block ends.
+
+        Args:
+            foreign: Hold also an index that was made with other settings, which cannot be used.
+
+        Raises:
+            IndexMissingError: There is no index.
+            StoreLockedError: Another process has it open.
+        """
+        with self._writing:
+            try:
+                self._opened(create=False)
+            except FingerprintError:
+                if not foreign:
+                    raise
+                self._hold()
+            yield
+
+    def exchange(self, switch: Callable[[], None]) -> None:
+        """Let searches end, switch to the index that was built beside this one, and let them go on there."""
+        with self._gate.alone():
+            switch()
+            self._close()
+            places.sweep(self.settings.index.path)
+
+    def beside(self, folder: Path) -> Index:
+        """An index with the same settings and models in another folder."""
+        return Index(
+            placed(self.settings, folder), embedder=self._embedder, sparse_encoder=self._sparse_encoder
+        )
 
     def indexer(self) -> indexing.Indexer:
         """What writes documents into this index, which is made if there is none."""
@@ -173,6 +222,13 @@ class Index:
             sparse_encoder=self._sparse_encoder(),
             split=self._split,
             recipe=self.recipe,
+        )
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """What everything in it is made with, part by part."""
+        return assembly.fingerprint(
+            self.settings, embedder=self._embedder(), sparse_encoder=self._sparse_encoder()
         )
 
     @property
@@ -195,8 +251,10 @@ class Index:
             manifest, self._manifest = self._manifest, None
             if manifest is not None:
                 manifest.close()
-            if store is not None:
-                store.close()
+            for one in (store, self._held):
+                if one is not None:
+                    one.close()
+            self._held = None
 
     def _opened(self, *, create: bool) -> Store:
         with self._opening:
@@ -210,11 +268,19 @@ class Index:
                     sparse_encoder=self._sparse_encoder(),
                     create=create,
                 )
+                places.sweep(self.settings.index.path)
             return self._store
+
+    def _hold(self) -> None:
+        """Open the store by the fingerprint that it has, so that nobody else can."""
+        home = self.home
+        fingerprint = json.loads((home / "fingerprint.json").read_text(encoding="utf-8"))
+        self._held = registry.load(
+            "stores", self.settings.index.store, path=home, dimension=1, fingerprint=fingerprint
+        )
 
     def _drop(self) -> None:
         """Throw everything away, unless another process has it open; a damaged index may go."""
-        path = self.settings.index.path
         if (self.home / "fingerprint.json").is_file():
             try:
                 self._opened(create=True)
@@ -224,8 +290,7 @@ class Index:
                 pass
         with self._gate.alone():
             self._close()
-            places.clear(self.home)
-            places.sweep(path)
+            places.clear_all(self.settings.index.path)
 
     def _split(self, document: Document, generation: str) -> Sequence[Chunk]:
         cut = self.settings.chunking

@@ -17,7 +17,6 @@ from typing import Literal
 from .errors import FingerprintError, StoreError
 
 _VERSION = 2
-_COLUMNS = "id, source, content_hash, generation, chunks, stamp"
 _SCHEMA = (
     """CREATE TABLE documents (
         id TEXT PRIMARY KEY, source TEXT NOT NULL, content_hash TEXT NOT NULL, generation TEXT NOT NULL,
@@ -94,7 +93,8 @@ class Manifest:
         """All documents by id, in order of their source."""
         with self._lock, self._translated():
             rows = self._connection.execute(
-                f"SELECT {_COLUMNS} FROM documents ORDER BY source, id"
+                "SELECT id, source, content_hash, generation, chunks, stamp"
+                " FROM documents ORDER BY source, id"
             ).fetchall()
         return {row[0]: _entry(row) for row in rows}
 
@@ -107,7 +107,7 @@ class Manifest:
         return [Transition(generation=row[0], document_id=row[1], state=row[2]) for row in rows]
 
     def view(self) -> View:
-        """What searches must leave out now. Read it before a search and after: if it changed, search again."""
+        """What searches must leave out now. Look before a search and after: if it changed, search again."""
         with self._lock, self._translated():
             # One statement reads one state, whatever other processes write.
             rows = self._connection.execute(

@@ -20,6 +20,7 @@ from .types import Answer, Done, Event, IngestReport, Ranking, Turn, Where
 if TYPE_CHECKING:
     from .indexing import Progress
     from .manifest import Entry, Manifest
+    from .planning import Plan
     from .protocols import Embedder, Generator, Reranker, SparseEncoder, Store
 
 
@@ -111,6 +112,15 @@ class Rag:
             fail_fast=fail_fast,
             progress=progress,
         )
+
+    def plan(
+        self,
+        *paths: str | Path,
+        selection: Selection | None = None,
+        progress: Callable[[Progress], None] = lambda _: None,
+    ) -> Plan:
+        """What `ingest` would do with the same arguments. Writes nothing and needs no index."""
+        return self.index.plan([Path(path) for path in paths], selection or Selection(), progress=progress)
 
     def documents(self) -> list[Entry]:
         """What is indexed, in order of source."""

@@ -64,13 +64,25 @@ def switch(path: Path, new: Path) -> None:
 
 
 def sweep(path: Path) -> None:
-    """Remove what a switch left behind and builds that were cut short; the index itself stays."""
+    """Remove what a switch has left behind; the index itself stays, and so does one that is being built."""
     present = home(path)
-    for _, folder in _subfolders(path):
-        if folder != present:
+    if present == path:
+        return
+    clear(path)
+    number = int(present.name.rpartition("-")[2])
+    for older, folder in _subfolders(path):
+        if older < number:
             shutil.rmtree(folder, ignore_errors=True)
-    if present != path:
-        clear(path)
+
+
+def clear_all(path: Path) -> None:
+    """Remove the index and all that stands beside it; what is superseded first, lest it come back."""
+    present = home(path)
+    clear(path)
+    clear(present)
+    (path / _POINTER).unlink(missing_ok=True)
+    for _, folder in _subfolders(path):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def clear(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -82,9 +83,17 @@ def bar() -> Any:
 
 @contextmanager
 def ingest_progress() -> Iterator[Callable[[Progress], None]]:
-    """A bar on a terminal, nothing elsewhere."""
+    """A bar with rate and time left on a terminal, nothing elsewhere."""
+    started = time.perf_counter()
+
+    def text(now: Progress) -> str:
+        if now.stage == "comparing":
+            return f"comparing {now.source}"
+        rate = now.chunks / max(1e-3, time.perf_counter() - started)
+        return f"{rate:.0f} chunks/s  {now.source}"
+
     with counting("") as count:
-        yield lambda now: count(now.done, now.total, now.source)
+        yield lambda now: count(now.done, now.total, text(now))
 
 
 @contextmanager
