@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,14 @@ CORPUS = {
     "office.html": "<html><head><title>Office hours</title></head><body><nav>Home</nav><main><h1>Office</h1>"
     "<p>The office opens at nine in the morning and closes at five.</p></main></body></html>",
 }
+
+
+@pytest.fixture(scope="module")
+def in_memory() -> Iterator[Path]:
+    """A folder in memory where there is such a place: nothing there waits for a disk."""
+    memory = Path("/dev/shm")  # noqa: S108
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as made:
+        yield Path(made)
 
 
 @pytest.fixture(autouse=True)

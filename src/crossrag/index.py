@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ _PARSING = "1"
 """Another number whenever the same bytes give another text: documents are then read again, by themselves."""
 
 _EVERYTHING = Selection()
+_SPARE_BYTES = 16 << 20
+"""Left free on disk, for logs, segments that are merged, and other programs."""
 
 
 def _silent(_: Progress) -> None:
@@ -220,8 +223,8 @@ class Index:
             manifest=self.manifest,
             embedder=self._embedder(),
             sparse_encoder=self._sparse_encoder(),
-            split=self._split,
-            recipe=self.recipe,
+            recipe=indexing.Recipe(split=self._split, fingerprint=self.recipe),
+            room=self._check_room,
         )
 
     @property
@@ -291,6 +294,19 @@ class Index:
         with self._gate.alone():
             self._close()
             places.clear_all(self.settings.index.path)
+
+    def _check_room(self, size: int) -> None:
+        """The engine maps its files into memory, and a full disk would end the process: stop before that.
+
+        Raises:
+            StoreError: There is not enough room for that many bytes and what the engine makes of them.
+        """
+        needed, free = _SPARE_BYTES + 4 * size, shutil.disk_usage(self.home).free
+        if free < needed:
+            raise StoreError(
+                f"There are {free >> 20} MiB free at {self.home} and {needed >> 20} MiB are needed",
+                hint="Make room there, then run the same command again",
+            )
 
     def _split(self, document: Document, generation: str) -> Sequence[Chunk]:
         cut = self.settings.chunking

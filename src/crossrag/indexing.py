@@ -45,6 +45,23 @@ class Progress:
     chunks: int = 0
 
 
+def load_here(file: File) -> Document:
+    """Read a file in this process; raises LoadError."""
+    return loading.load(file.path, document_id=file.document_id, source=file.source)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a file becomes chunks."""
+
+    split: Callable[[Document, str], Sequence[Chunk]]
+    """Cuts a document; the text names its generation."""
+    fingerprint: str
+    """Changes whenever the same file would give other chunks."""
+    load: Callable[[File], Document] = load_here
+    """Reads a file; raises LoadError."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Ready:
     """A document that waits to be written with others."""
@@ -72,7 +89,8 @@ class _Tally:
     renamed: int = 0
     chunks: int = 0
     embedded: int = 0
-    removed: set[str] = field(default_factory=set)
+    settled: set[str] = field(default_factory=set)
+    """Documents that are gone and need no removal: renamed, or kept because the renamed file failed."""
     skipped: list[Failure] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
 
@@ -85,9 +103,8 @@ class Indexer:
         manifest: What is said of documents.
         embedder: Texts to dense vectors.
         sparse_encoder: Texts to terms.
-        split: Makes the chunks of a document's generation.
-        recipe: Whatever the chunks depend on beside the file: rules of parsing and cutting.
-        load: Reads a file; raises LoadError.
+        recipe: How a file becomes chunks.
+        room: Called with the bytes that are about to be written; raises StoreError if they would not fit.
     """
 
     def __init__(
@@ -97,17 +114,15 @@ class Indexer:
         manifest: Manifest,
         embedder: Embedder,
         sparse_encoder: SparseEncoder,
-        split: Callable[[Document, str], Sequence[Chunk]],
-        recipe: str = "",
-        load: Callable[[File], Document] | None = None,
+        recipe: Recipe,
+        room: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._manifest = manifest
         self._embedder = embedder
         self._sparse_encoder = sparse_encoder
-        self._split = split
         self._recipe = recipe
-        self._load = load or _load
+        self._room = room
 
     def recover(self) -> int:
         """Remove what a run that was cut short has left behind; how many generations that were."""
@@ -156,7 +171,8 @@ class Indexer:
                 waiting = []
         self._write(waiting, tally)
         self._stop_at_failures(tally, fail_fast=fail_fast)
-        self._remove([entry.id for entry in plan.gone if entry.id not in tally.removed])
+        doomed = [entry.id for entry in plan.gone if entry.id not in tally.settled]
+        self._remove(doomed)
         if plan.stamps:
             self._manifest.restamp(plan.stamps)
         progress(Progress(stage="indexing", done=total, total=total, source="", chunks=tally.chunks))
@@ -165,7 +181,7 @@ class Indexer:
             updated=tally.updated,
             renamed=tally.renamed,
             unchanged=plan.unchanged,
-            deleted=len(plan.gone) - tally.renamed,
+            deleted=len(doomed),
             skipped=tuple(tally.skipped),
             failed=tuple(tally.failed),
             chunks=tally.chunks,
@@ -190,14 +206,16 @@ class Indexer:
         """The document and its chunks; nothing where it failed or has no text, and that is noted."""
         try:
             change, document = self._read(change)
-            named = planning.generation(change.file, change.content_hash, self._recipe)
-            chunks = self._split(document, named)
+            named = planning.generation(change.file, change.content_hash, self._recipe.fingerprint)
+            chunks = self._recipe.split(document, named)
         except LoadError as error:
             source = change.file.source
             reason = error.message.removeprefix(f"{source}: ").removeprefix(f"{source} ")
             tally.failed.append(
                 Failure(source=source, reason=f"{reason}. {error.hint}" if error.hint else reason)
             )
+            if change.kind == "renamed" and change.twin is not None:
+                tally.settled.add(change.twin.id)  # found under its old name until the new one can be read
             return []
         if chunks:
             return [_Ready(change, chunks)]
@@ -211,7 +229,7 @@ class Indexer:
         path, source = change.file.path, change.file.source
         try:
             for _ in range(_ATTEMPTS):
-                document = self._load(change.file)
+                document = self._recipe.load(change.file)
                 if (look := files.look(path)).stamp == change.look.stamp:
                     return change, document
                 change = replace(change, look=look, content_hash=files.digest(path))
@@ -241,7 +259,7 @@ class Indexer:
                 self._store.delete_document(origin.id)
             self._store.flush()
             self._manifest.forget([entry.generation for entry in (*old, *origins)])
-        tally.removed.update(origin.id for origin in origins)
+        tally.settled.update(origin.id for origin in origins)
         tally.chunks += sum(entry.chunks for entry in entries)
         tally.renamed += len(origins)
         tally.updated += len(old)
@@ -270,6 +288,7 @@ class Indexer:
         # Title and headings say what a passage is about; the passage itself often does not.
         described = [chunk.described for chunk in chunks]
         missing = list(dict.fromkeys(text for text in described if text not in kept))
+        self._room(sum(map(len, described)) + 4 * self._embedder.dimension * len(chunks))
         vectors = dict(kept)
         if missing:
             made = self._embedder.embed_documents(missing), self._sparse_encoder.encode_documents(missing)
@@ -294,7 +313,3 @@ class Indexer:
 
 def _parts(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _load(file: File) -> Document:
-    return loading.load(file.path, document_id=file.document_id, source=file.source)
