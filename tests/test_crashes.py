@@ -23,11 +23,9 @@ def text(name: str, version: int, lines: int) -> str:
 
 
 @pytest.fixture
-def folder(in_memory: Path, request: pytest.FixtureRequest) -> Path:
+def folder(in_own_memory: Path) -> Path:
     """What survives a kill does not depend on the disk."""
-    made = in_memory / str(abs(hash(request.node.name)))
-    made.mkdir()
-    return made
+    return in_own_memory
 
 
 def before(corpus: Path) -> None:

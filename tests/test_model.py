@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 
 from crossrag import Rag, indexing, maintenance, verifying
 
+from .conftest import memory
 from .test_sync import Faulty, opened
 
 NAMES = st.sampled_from(["a.txt", "b.txt", "c.md", "sub/d.txt", "sub/e.md"])
@@ -39,8 +40,7 @@ class Sync(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        memory = Path("/dev/shm")  # noqa: S108
-        self.folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+        self.folder = Path(tempfile.mkdtemp(dir=memory()))
         self.docs = self.folder / "docs"
         (self.docs / "sub").mkdir(parents=True)
         (self.docs / "always.txt").write_text("This file is always there.", encoding="utf-8")

@@ -7,10 +7,11 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import assembly, chunking, files, indexing, places, planning, registry
+from . import assembly, chunking, files, indexing, likeness, places, planning, registry
 from .errors import FingerprintError, StoreError, StoreLockedError, UsageError
 from .manifest import Manifest
 from .planning import Plan, Selection
@@ -30,8 +31,8 @@ _PARSING = "1"
 """Another number whenever the same bytes give another text: documents are then read again, by themselves."""
 
 _EVERYTHING = Selection()
-_SPARE_BYTES = 16 << 20
-"""Left free on disk, for logs, segments that are merged, and other programs."""
+_SPARE_BYTES = 64 << 20
+"""Left free on disk: the engine's log and what it maps into memory may take 53 MB, whatever is in it."""
 
 
 def _silent(_: Progress) -> None:
@@ -218,6 +219,7 @@ class Index:
 
     def indexer(self) -> indexing.Indexer:
         """What writes documents into this index, which is made if there is none."""
+        self._check_room(0)
         return indexing.Indexer(
             store=self._opened(create=True),
             manifest=self.manifest,
@@ -239,7 +241,7 @@ class Index:
         """Whatever a document's chunks depend on beside its file."""
         cut = self.settings.chunking
         cutting = chunking.fingerprint(cut.size, cut.overlap, cut.unit, assembly.CHUNK_TOKENIZER)
-        return f"parsing:{_PARSING} {cutting}"
+        return f"parsing:{_PARSING} {cutting} {likeness.FINGERPRINT}"
 
     # --- life
 
@@ -301,7 +303,8 @@ class Index:
         Raises:
             StoreError: There is not enough room for that many bytes and what the engine makes of them.
         """
-        needed, free = _SPARE_BYTES + 4 * size, shutil.disk_usage(self.home).free
+        folder = next(folder for folder in (self.home, *self.home.absolute().parents) if folder.exists())
+        needed, free = _SPARE_BYTES + 4 * size, shutil.disk_usage(folder).free
         if free < needed:
             raise StoreError(
                 f"There are {free >> 20} MiB free at {self.home} and {needed >> 20} MiB are needed",
@@ -310,7 +313,7 @@ class Index:
 
     def _split(self, document: Document, generation: str) -> Sequence[Chunk]:
         cut = self.settings.chunking
-        return chunking.split(
+        chunks = chunking.split(
             document,
             size=cut.size,
             overlap=cut.overlap,
@@ -318,6 +321,7 @@ class Index:
             tokenizer_file=assembly.CHUNK_TOKENIZER,
             generation=generation,
         )
+        return [replace(chunk, minhash=likeness.mark(chunk.text)) for chunk in chunks]
 
 
 def placed(settings: Settings, folder: Path) -> Settings:

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from . import answering, assembly, calibrating, context, loading, reranking, retrieval
+from . import answering, assembly, calibrating, context, likeness, loading, reranking, retrieval
 from .config import Settings, load_settings
 from .errors import ModelError, UsageError
 from .index import Index
@@ -215,8 +215,9 @@ class Rag:
             ranked = {}
             for done, question in enumerate(grouped):
                 progress(done, len(grouped))
-                # Every candidate is read with all layers: a forecast is no score to calibrate on.
-                ranking = self._rank(question, top_k=0, where=None, deadline=math.inf)
+                # Every candidate is read with all layers: a forecast is no score to calibrate on. And none is
+                # collapsed: the one that was judged may be the other.
+                ranking = self._rank(question, top_k=0, where=None, deadline=math.inf, collapse=False)
                 if ranking.degraded:
                     raise ModelError(
                         f"{question!r} could not be reranked: {'; '.join(ranking.notices)}",
@@ -299,7 +300,13 @@ class Rag:
         return calibrating.resolve_threshold(self.settings.reranking.threshold, self.calibrated)
 
     def _rank(
-        self, query: str, *, top_k: int | None = None, where: Where | None, deadline: float | None = None
+        self,
+        query: str,
+        *,
+        top_k: int | None = None,
+        where: Where | None,
+        deadline: float | None = None,
+        collapse: bool = True,
     ) -> Ranking:
         settings = self.settings
         query = loading.clean_text(query).strip()
@@ -316,6 +323,8 @@ class Rag:
                 rrf_k=settings.retrieval.rrf_k,
                 where=where,
             )
+        if collapse and settings.retrieval.duplicates:
+            candidates = likeness.collapse(candidates, threshold=settings.retrieval.duplicates)
         clock.lap("retrieve")
         if self.reranker is None:
             return Ranking(query=query, candidates=tuple(candidates), timings=clock.laps)

@@ -28,6 +28,7 @@ upkeep.register(app)
 app.add_typer(config_app, name="config")
 
 
+INTERRUPTED = 130
 _NUMBERS = {"page", "chunk_id", "chunk_length", "start", "end"}
 
 
@@ -249,12 +250,15 @@ def main() -> None:
     show.use_utf8()
     try:
         # Outside standalone mode the code of `typer.Exit` comes back as the result.
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        if code == INTERRUPTED:  # which typer makes of Ctrl-C, without a word
+            raise KeyboardInterrupt
+        sys.exit(code)
     except CrossragError as error:
         _fail(error, error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         show.talk("Interrupted. The index is whole; ingesting again goes on from there.")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the last frame before the shell
         if hasattr(error, "format_message"):
             _fail_usage(error)

@@ -142,6 +142,8 @@ def ranking(found: Ranking, *, explain: bool, as_json: bool) -> None:
         print(f"{rank:>3}  {known}  {candidate.chunk.location}")
         if explain:
             print(f"            {_path(scores)}")
+            for chunk in candidate.duplicates:
+                print(f"            nearly the same: {chunk.location}")
         print(f"            {_excerpt(candidate.chunk.text)}")
     _notices(found.degraded, found.notices)
     if explain:
