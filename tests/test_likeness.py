@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from crossrag import likeness
+from crossrag import Rag, likeness
+from crossrag.config import RetrievalSettings
+from crossrag.testing import HashedEmbedder, HashedTerms
 from crossrag.types import Candidate, Chunk, Scores
 
 from .test_sync import opened, write
@@ -76,23 +78,16 @@ def test_duplicates_are_found_once_and_told(in_memory: Path) -> None:
         docs, first=TEXT, copy=TEXT.replace("asks before", "will ask before"), other="Whales restore nothing."
     )
     with opened(in_memory / "likeness-index") as rag:
-        settings = rag.settings
         rag.ingest(docs)
-        found = rag.search("restore a backup", top_k=20)
-        sources = [one.chunk.source for one in found]
-        texts = [one.chunk.text for one in found]
-        assert len(texts) == len(set(texts))
-        collapsed = [one for one in found if one.duplicates]
-        assert {chunk.source for one in collapsed for chunk in (one.chunk, *one.duplicates)} == {
-            "likeness/first.txt",
-            "likeness/copy.txt",
-        }
-        assert "likeness/other.txt" in sources
-    from crossrag import Rag
-    from crossrag.config import RetrievalSettings
-    from crossrag.testing import HashedEmbedder, HashedTerms
-
-    off = settings.model_copy(update={"retrieval": RetrievalSettings(duplicates=0)})
-    with Rag(off, embedder=HashedEmbedder(), sparse_encoder=HashedTerms()) as rag:
         everything = rag.search("restore a backup", top_k=20)
-        assert len(everything) == len(found) + sum(len(one.duplicates) for one in found)
+        settings = rag.settings.model_copy(update={"retrieval": RetrievalSettings()})
+    with Rag(settings, embedder=HashedEmbedder(), sparse_encoder=HashedTerms()) as rag:
+        found = rag.search("restore a backup", top_k=20)
+    collapsed = [one for one in found if one.duplicates]
+    assert {chunk.source for one in collapsed for chunk in (one.chunk, *one.duplicates)} == {
+        "likeness/first.txt",
+        "likeness/copy.txt",
+    }
+    assert "likeness/other.txt" in {one.chunk.source for one in found}
+    assert len({one.chunk.text for one in found}) == len(found)
+    assert len(everything) == len(found) + sum(len(one.duplicates) for one in found)

@@ -23,7 +23,7 @@ from crossrag import (
     loading,
     maintenance,
 )
-from crossrag.config import ChunkingSettings, IndexSettings, RerankingSettings
+from crossrag.config import ChunkingSettings, IndexSettings, RerankingSettings, RetrievalSettings
 from crossrag.planning import Selection
 from crossrag.testing import HashedEmbedder, HashedTerms
 
@@ -33,6 +33,7 @@ def opened(index: Path, embedder: HashedEmbedder | None = None) -> Rag:
         index=IndexSettings(path=index),
         reranking=RerankingSettings(model="none"),
         chunking=ChunkingSettings(size=80, overlap=0),
+        retrieval=RetrievalSettings(duplicates=0),
     )
     return Rag(settings, embedder=embedder or HashedEmbedder(), sparse_encoder=HashedTerms())
 
