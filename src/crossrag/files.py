@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from . import loading
 from .types import Failure
@@ -29,8 +30,8 @@ class File:
     path: Path
     document_id: str
     source: str
-    extra: str = ""
-    """What its document depends on beside its bytes, such as metadata that stand in another file."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What is said of it elsewhere; a change of this is a change of the document."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
@@ -127,7 +128,8 @@ def compare(
 
 def generation(file: File, content_hash: str, recipe: str) -> str:
     """Names one state of one document: 16 hexadecimal digits of a hash of all that its points depend on."""
-    parts = (file.document_id, file.source, file.extra, content_hash, recipe)
+    said = json.dumps(file.metadata, sort_keys=True, default=str)
+    parts = (file.document_id, file.source, said, content_hash, recipe)
     # Surrogates can come from a file's name; lengths keep one part from passing for another.
     text = "".join(f"{len(part)}:{part}" for part in parts)
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]

@@ -98,5 +98,5 @@ def _index(rag: Rag) -> str:
     found = status(rag)
     text = f"{found['documents']} documents, {found['chunks']} chunks at {found['index']}"
     if found["chunks"] != found["chunks_in_store"]:
-        text += f"; the store holds {found['chunks_in_store']}: run the last `crossrag ingest` again"
+        text += f"; the store holds {found['chunks_in_store']}: run `crossrag verify`"
     return text

@@ -177,7 +177,7 @@ def status(found: dict[str, Any], *, as_json: bool) -> None:
     for row in found["sources"]:
         print(f"{row['chunks']:>7}  {row['source']}")
     if found["chunks"] != found["chunks_in_store"]:
-        talk(f"The store holds {found['chunks_in_store']} chunks: run the last `crossrag ingest` again.")
+        talk(f"The store holds {found['chunks_in_store']} chunks: run `crossrag verify`.")
 
 
 def findings(found: Sequence[Finding], *, as_json: bool) -> None:
