@@ -102,7 +102,7 @@ def test_json_that_is_no_filter_is_refused(text: str) -> None:
 
 def test_nothing_random_gets_through_unparsed() -> None:
     chance = random.Random(SEED)  # noqa: S311 - tests, not secrets
-    print(f"seed {SEED}")  # noqa: T201 - shown where the test fails
+    print(f"seed {SEED}")
     store = MemoryStore()
     question = HashedEmbedder().embed_query("x")
     outcomes = {"taken": 0, "refused": 0}

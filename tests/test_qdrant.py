@@ -71,7 +71,7 @@ def write(store: Store, chunks: list[Chunk]) -> None:
 
 def test_all_stores_give_the_same_ids_in_the_same_order(tmp_path: Path) -> None:
     chance = random.Random(SEED)  # noqa: S311 - tests, not secrets
-    print(f"seed {SEED}")  # noqa: T201 - shown where the test fails
+    print(f"seed {SEED}")
     edge = EdgeStore(tmp_path, create=True, **MADE)
     local = QdrantStore("http://127.0.0.1:6333", client=QdrantClient(":memory:"), create=True, **MADE)
     with closing(edge), closing(local), real_server() as real:

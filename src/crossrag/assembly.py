@@ -58,31 +58,34 @@ def generator(settings: Settings, *, reranker: Reranker | None, embedder: Embedd
     return registry.load("generators", name, reranker=reranker, embedder=embedder)
 
 
-def manifest_file(settings: Settings) -> Path:
-    """One for each index and tenant: who shares an index still has documents of one's own."""
-    tenant = settings.index.tenant
-    return _manifest_folder(settings) / (f"manifest-{tenant}.sqlite" if tenant else "manifest.sqlite")
+def index_folder(settings: Settings) -> Path:
+    """What is kept here of an index: all of it, or what is known of the one on a server.
 
-
-def _manifest_folder(settings: Settings) -> Path:
-    """What is on one server says nothing of what is on another, or in the folder itself."""
+    What is on one server says nothing of what is on another, or in the folder itself.
+    """
     if settings.store != "qdrant":
         return settings.index.path
-    place = f"{str(settings.qdrant.url).rstrip('/')}\n{settings.qdrant.collection}"
-    return settings.index.path / f"server-{sha256(place.encode()).hexdigest()[:12]}"
+    where = f"{str(settings.qdrant.url).rstrip('/')}\n{settings.qdrant.collection}"
+    return settings.index.path / f"server-{sha256(where.encode()).hexdigest()[:12]}"
 
 
-def check_no_other_tenant(settings: Settings) -> None:
-    """Before a whole index is thrown away.
+def manifest_name(settings: Settings) -> str:
+    """One for each tenant: who shares an index still has documents of one's own."""
+    tenant = settings.index.tenant
+    return f"manifest-{tenant}.sqlite" if tenant else "manifest.sqlite"
+
+
+def check_no_other_tenant(settings: Settings, home: Path) -> None:
+    """Before a whole index is thrown away or built anew.
 
     Raises:
         UsageError: It holds documents of other tenants too.
     """
-    own = manifest_file(settings)
-    if others := sorted(file.name for file in own.parent.glob("manifest*.sqlite") if file != own):
+    own = manifest_name(settings)
+    if others := sorted(file.name for file in home.glob("manifest*.sqlite") if file.name != own):
         raise UsageError(
             f"The index holds documents of other tenants too ({', '.join(others)})",
-            hint="A rebuild throws everything away: give this tenant an index of its own, "
+            hint="This would throw theirs away: give this tenant an index of its own, "
             "or delete the folder and ingest for every tenant",
         )
 
@@ -104,22 +107,27 @@ def store(
         create: Whether to make an index where there is none.
         replace: Whether to throw away what is there, whatever it was made with.
     """
-    cut = settings.chunking
     return registry.load(
         "stores",
         settings.store,
         **_place(settings),
         dimension=embedder.dimension,
-        fingerprint={
-            "format": "2",
-            "embedder": embedder.fingerprint,
-            "sparse": sparse_encoder.fingerprint,
-            "chunking": chunking.fingerprint(cut.size, cut.overlap, cut.unit, CHUNK_TOKENIZER),
-        },
+        fingerprint=fingerprint(settings, embedder=embedder, sparse_encoder=sparse_encoder),
         create=create,
         replace=replace,
         tenant=settings.index.tenant,
     )
+
+
+def fingerprint(settings: Settings, *, embedder: Embedder, sparse_encoder: SparseEncoder) -> dict[str, str]:
+    """Everything that the contents of an index depend on, part by part."""
+    cut = settings.chunking
+    return {
+        "format": "2",
+        "embedder": embedder.fingerprint,
+        "sparse": sparse_encoder.fingerprint,
+        "chunking": chunking.fingerprint(cut.size, cut.overlap, cut.unit, CHUNK_TOKENIZER),
+    }
 
 
 def diagnose_store(settings: Settings) -> str | None:

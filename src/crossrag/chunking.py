@@ -64,13 +64,11 @@ def split(
     """
     splitter = _splitter(document.markdown, size, overlap, unit, tokenizer_file)
     headings = list(_headings(document.text)) if document.markdown else []
-    # Surrogates can only come from a file's name, and must not break its chunks.
-    identity = document.id.encode("utf-8", "backslashreplace").decode("utf-8")
     chunks = []
     for position, (start, end) in enumerate(_trimmed(document.text, splitter, size)):
         text = document.text[start:end]
         chunk = Chunk(
-            id=str(uuid5(_NAMESPACE, f"{identity}\0{generation}\0{position}\0{text}")),
+            id=identify(document.id, generation, position, text),
             document_id=document.id,
             source=document.source,
             text=text,
@@ -85,6 +83,13 @@ def split(
         )
         chunks.append(chunk)
     return chunks
+
+
+def identify(document_id: str, generation: str, position: int, text: str) -> str:
+    """Id of a chunk: the same for the same passage of the same state of a document, another for any other."""
+    # Surrogates can only come from a file's name, and must not break its chunks.
+    identity = document_id.encode("utf-8", "backslashreplace").decode("utf-8")
+    return str(uuid5(_NAMESPACE, f"{identity}\0{generation}\0{position}\0{text}"))
 
 
 def fingerprint(

@@ -96,6 +96,9 @@ class RetrievalSettings(Section):
 
     fetch_k: int = Field(100, ge=1, le=10_000, description="candidates from each leg")
     rrf_k: int = Field(60, ge=1, description="constant of reciprocal rank fusion")
+    duplicates: float = Field(
+        0.9, ge=0, le=1, description="likeness of passages counted as one; 0 = none are"
+    )
 
 
 class RerankingSettings(Section):

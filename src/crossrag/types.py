@@ -64,6 +64,8 @@ class Chunk:
     """Which state of the document it was cut from; a document's chunks that are found together share it."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """The document's own metadata, handed down."""
+    minhash: str = field(default="", repr=False)
+    """What near-duplicates are found by; empty where they are not looked for."""
 
     @property
     def location(self) -> str:
@@ -99,6 +101,8 @@ class Chunk:
         }
         if self.page is not None:
             metadata["page"] = self.page
+        if self.minhash:
+            metadata["minhash"] = self.minhash
         return {"page_content": self.text, "metadata": metadata}
 
     @classmethod
@@ -119,6 +123,7 @@ class Chunk:
             title_path=tuple(rest.pop("title_path", ())),
             page=rest.pop("page", None),
             generation=rest.pop("generation", ""),
+            minhash=rest.pop("minhash", ""),
             metadata=rest,
         )
 
@@ -150,16 +155,19 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestReport:
-    """What one ingestion did. Counts are documents, but for `chunks`: those written."""
+    """What one ingestion did. Counts are documents, but for `chunks`, those written, and `embedded`."""
 
     added: int = 0
     updated: int = 0
+    renamed: int = 0
     unchanged: int = 0
     deleted: int = 0
     skipped: tuple[Failure, ...] = ()
     """Files of no known type, or without text: left out on purpose."""
     failed: tuple[Failure, ...] = ()
     chunks: int = 0
+    embedded: int = 0
+    """Chunks for which the embedder was called; the others were in the index already, with the same text."""
     seconds: float = 0.0
     notices: tuple[str, ...] = ()
 
@@ -197,6 +205,8 @@ class Candidate:
     """Whether the reranker saw only its beginning."""
     window: tuple[int, int] | None = None
     """Of a passage too long for one reading: offsets, in its text, of the part that scored best."""
+    duplicates: tuple[Chunk, ...] = ()
+    """Passages nearly the same as this one that were found too, best first; this one stands for them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def status(rag: Rag) -> dict[str, Any]:
     from crossrag import assembly
 
     path = rag.settings.index.path
-    if rag.settings.store == "edge" and not (path / "fingerprint.json").is_file():
+    if rag.settings.store == "edge" and not (rag.index.home / "fingerprint.json").is_file():
         raise IndexMissingError(f"There is no index at {path}", hint="Make one with `crossrag ingest PATH`")
     chunks_in_store = rag.store.count()
     documents = rag.documents()
@@ -111,5 +111,5 @@ def _index(rag: Rag) -> str:
     found = status(rag)
     text = f"{found['documents']} documents, {found['chunks']} chunks at {found['index']}"
     if found["chunks"] != found["chunks_in_store"]:
-        text += f"; the store holds {found['chunks_in_store']}: run the last `crossrag ingest` again"
+        text += f"; the store holds {found['chunks_in_store']}: run `crossrag verify`"
     return text
