@@ -169,7 +169,7 @@ def run(
 
 def main() -> None:
     mode, base, index, corpus, step, kills, seed = sys.argv[1:]
-    indexing._BATCH = 8
+    indexing._BATCH = 2
     folders = Path(base), Path(index), Path(corpus)
     for point in range(1, 1000, int(step)) if int(step) else ():
         done = run(mode, *folders, point=point)

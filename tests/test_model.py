@@ -133,7 +133,7 @@ def _visible(rag: Rag) -> dict[str, int]:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *, examples: int, steps: int) -> None:
-    monkeypatch.setattr(indexing, "_BATCH", 3)
+    monkeypatch.setattr(indexing, "_BATCH", 2)
     run_state_machine_as_test(
         Sync,
         settings=settings(

@@ -202,7 +202,7 @@ def test_a_killed_ingestion_leaves_an_index_that_opens(corpus: Path, tmp_path: P
         "from crossrag.testing import HashedEmbedder, HashedTerms\n"
         "rag = Rag(Settings(index=IndexSettings(path=sys.argv[1])), embedder=HashedEmbedder(),"
         " sparse_encoder=HashedTerms())\n"
-        "from crossrag import indexing; indexing._BATCH = 1\n"
+        "from crossrag import indexing; indexing._BATCH = indexing._UNSETTLED_BATCHES = 1\n"
         "kill = lambda now: os.kill(os.getpid(), 9) if (now.stage, now.done) == ('indexing', 20) else None\n"
         "rag.ingest(sys.argv[2], progress=kill)"
     )

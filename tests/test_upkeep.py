@@ -17,7 +17,17 @@ from pathlib import Path
 
 import pytest
 
-from crossrag import FingerprintError, Rag, StoreError, UsageError, index, maintenance, watching
+from crossrag import (
+    FingerprintError,
+    Rag,
+    StoreError,
+    StoreLockedError,
+    UsageError,
+    index,
+    maintenance,
+    watching,
+)
+from crossrag.manifest import writer_lock
 from crossrag.testing import HashedEmbedder
 
 from .test_cli import crossrag
@@ -106,6 +116,27 @@ def test_a_second_process_is_refused_and_a_killed_one_leaves_no_lock(indexed: Pa
         assert holder.poll() is None
         holder.kill()
     assert crossrag("verify", folder=indexed).returncode == 0
+
+
+def test_one_writer_at_a_time_where_the_store_has_no_lock(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; from crossrag.manifest import writer_lock\n"
+        "with writer_lock(Path(sys.argv[1]), seconds=0): print('in', flush=True); time.sleep(60)"
+    )
+    lock = tmp_path / "index" / "writer.lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(lock)], stdout=subprocess.PIPE, text=True
+    ) as one:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "in\n"
+        with (
+            pytest.raises(StoreLockedError, match="Another process is writing"),
+            writer_lock(lock, seconds=0.1),
+        ):
+            pass
+        one.kill()
+    with writer_lock(lock, seconds=0.1):
+        pass
 
 
 def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(in_memory: Path) -> None:

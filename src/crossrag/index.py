@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from . import assembly, chunking, files, indexing, likeness, places, planning, registry
 from .errors import FingerprintError, StoreError, StoreLockedError, UsageError
-from .manifest import Manifest
+from .manifest import Manifest, writer_lock
 from .planning import Plan, Selection
 from .steady import Gate, SteadySearch
 
@@ -31,6 +31,10 @@ _PARSING = "1"
 """Another number whenever the same bytes give another text: documents are then read again, by themselves."""
 
 _EVERYTHING = Selection()
+_STORES_WITH_A_LOCK = {"edge"}
+"""They belong to one process while they are open; of others, only the manifest can say who may write."""
+_PATIENCE = 30.0
+"""Seconds to wait for another writer."""
 _SPARE_BYTES = 64 << 20
 """Left free on disk: the engine's log and what it maps into memory may take 53 MB, whatever is in it."""
 
@@ -148,7 +152,7 @@ class Index:
         progress: Callable[[Progress], None] = _silent,
     ) -> IngestReport:
         """Make the index equal to the files under `roots`; see `Rag.ingest`."""
-        with self._writing:
+        with self._turn():
             if rebuild:
                 roots = _existing(roots)
                 _refuse_nothing(files.collect(roots, globs=selection.globs, exclude=selection.exclude), roots)
@@ -162,7 +166,7 @@ class Index:
         self, wanted: Sequence[File], *, progress: Callable[[Progress], None] = _silent
     ) -> IngestReport:
         """Make the index hold these files and no others."""
-        with self._writing:
+        with self._turn():
             indexer = self.indexer()
             known = self.manifest.entries()
             ids = {file.document_id for file in wanted}
@@ -177,7 +181,7 @@ class Index:
         Raises:
             UsageError: There are documents in it already.
         """
-        with self._writing:
+        with self._turn():
             if self._manifest_file.is_file() and self.manifest.entries():
                 raise UsageError(
                     f"The index at {self.settings.index.path} is not empty", hint="Choose another --index"
@@ -192,6 +196,16 @@ class Index:
             yield self.store
 
     @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Be the only one to write, among the threads of this process and other processes."""
+        with self._writing:
+            if self.settings.store in _STORES_WITH_A_LOCK:
+                yield
+                return
+            with writer_lock(self.home / "writer.lock", seconds=_PATIENCE):
+                yield
+
+    @contextmanager
     def only_writer(self, *, foreign: bool = False) -> Iterator[None]:
         """Keep other writers out, of this process and others, until the block ends.
 
@@ -202,7 +216,7 @@ class Index:
             IndexMissingError: There is no index.
             StoreLockedError: Another process has it open.
         """
-        with self._writing:
+        with self._turn():
             try:
                 self._opened(create=False)
             except FingerprintError:

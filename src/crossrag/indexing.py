@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     Vectors = tuple[NDArray[np.float32], SparseVector]
 
 _BATCH = 1024
-"""Chunks between two flushes: more of them cost memory and are done again after a kill, fewer cost time."""
+"""Chunks that are embedded and written together; always the same ones, whatever else happens."""
+_UNSETTLED_BATCHES = 4
+_UNSETTLED_SECONDS = 5.0
+"""Most that is written between two flushes, each of a third of a second, and done again after a kill."""
 _DELETED_AT_ONCE = 256
 _ATTEMPTS = 3
 Item = TypeVar("Item")
@@ -83,10 +86,28 @@ class _Ready:
 
 
 @dataclass(slots=True)
+class _Unsettled:
+    """What is written and not yet the truth."""
+
+    entries: list[Entry] = field(default_factory=list)
+    replaced: list[Entry] = field(default_factory=list)
+    """Their earlier generations."""
+    origins: list[Entry] = field(default_factory=list)
+    """The documents that some of them were renamed from."""
+    batches: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_due(self) -> bool:
+        return self.batches >= _UNSETTLED_BATCHES or time.monotonic() - self.since > _UNSETTLED_SECONDS
+
+
+@dataclass(slots=True)
 class _Tally:
     added: int = 0
     updated: int = 0
     renamed: int = 0
+    unchanged: int = 0
     chunks: int = 0
     embedded: int = 0
     settled: set[str] = field(default_factory=set)
@@ -158,6 +179,7 @@ class Indexer:
         self._stop_at_failures(tally, fail_fast=fail_fast)
         total = len(plan.changes) + plan.unchanged + len(plan.failed)
         waiting: list[_Ready] = []
+        unsettled = _Unsettled()
         for number, change in enumerate(plan.changes, start=total - len(plan.changes)):
             now = Progress(
                 stage="indexing", done=number, total=total, source=change.file.source, chunks=tally.chunks
@@ -167,9 +189,13 @@ class Indexer:
             if tally.failed and fail_fast:
                 break
             if sum(len(ready.chunks) for ready in waiting) >= _BATCH:
-                self._write(waiting, tally)
+                self._write(waiting, unsettled, tally)
                 waiting = []
-        self._write(waiting, tally)
+                if unsettled.is_due:
+                    self._settle(unsettled, tally)
+                    unsettled = _Unsettled()
+        self._write(waiting, unsettled, tally)
+        self._settle(unsettled, tally)
         self._stop_at_failures(tally, fail_fast=fail_fast)
         doomed = [entry.id for entry in plan.gone if entry.id not in tally.settled]
         self._remove(doomed)
@@ -180,7 +206,7 @@ class Indexer:
             added=tally.added,
             updated=tally.updated,
             renamed=tally.renamed,
-            unchanged=plan.unchanged,
+            unchanged=plan.unchanged + tally.unchanged,
             deleted=len(doomed),
             skipped=tuple(tally.skipped),
             failed=tuple(tally.failed),
@@ -207,6 +233,9 @@ class Indexer:
         try:
             change, document = self._read(change)
             named = planning.generation(change.file, change.content_hash, self._recipe.fingerprint)
+            if change.previous is not None and change.previous.generation == named:
+                tally.unchanged += 1  # it was changed back before it was read
+                return []
             chunks = self._recipe.split(document, named)
         except LoadError as error:
             source = change.file.source
@@ -237,33 +266,41 @@ class Indexer:
             raise LoadError(f"{source} cannot be read: {error.strerror}") from None
         raise LoadError(f"{source} changes while it is read", hint="Ingest again when it is finished")
 
-    def _write(self, batch: Sequence[_Ready], tally: _Tally) -> None:
-        """Write documents so that a search sees all of the old or all of the new, whenever it looks."""
+    def _write(self, batch: Sequence[_Ready], unsettled: _Unsettled, tally: _Tally) -> None:
+        """Embed and write documents, which nobody sees yet."""
         if not batch:
             return
         entries = [ready.entry for ready in batch]
-        old = [ready.change.previous for ready in batch if ready.change.previous]
-        origins = [
-            ready.change.twin for ready in batch if ready.change.kind == "renamed" and ready.change.twin
-        ]
         self._manifest.begin({entry.generation: entry.id for entry in entries})
         kept = self._kept_vectors(batch)
         for part in _parts([chunk for ready in batch for chunk in ready.chunks], _BATCH):
             tally.embedded += self._put(part, kept)
+        tally.chunks += sum(entry.chunks for entry in entries)
+        unsettled.batches += 1
+        unsettled.entries += entries
+        for change in (ready.change for ready in batch):
+            if change.previous is not None:
+                unsettled.replaced.append(change.previous)
+            elif change.kind == "renamed" and change.twin is not None:
+                unsettled.origins.append(change.twin)
+
+    def _settle(self, unsettled: _Unsettled, tally: _Tally) -> None:
+        """Let searches see all of the new and none of the old, in one step."""
+        entries, replaced, origins = unsettled.entries, unsettled.replaced, unsettled.origins
+        if not entries:
+            return
         self._store.flush()
         self._manifest.flip(entries, gone=[origin.id for origin in origins])
-        if old or origins:
-            for entry in entries:
-                self._store.delete_document(entry.id, keep_generation=entry.generation)
-            for origin in origins:
-                self._store.delete_document(origin.id)
+        if replaced or origins:
+            current = {entry.id: entry.generation for entry in entries}
+            for old in (*replaced, *origins):
+                self._store.delete_document(old.id, keep_generation=current.get(old.id))
             self._store.flush()
-            self._manifest.forget([entry.generation for entry in (*old, *origins)])
+            self._manifest.forget([old.generation for old in (*replaced, *origins)])
         tally.settled.update(origin.id for origin in origins)
-        tally.chunks += sum(entry.chunks for entry in entries)
         tally.renamed += len(origins)
-        tally.updated += len(old)
-        tally.added += len(batch) - len(old) - len(origins)
+        tally.updated += len(replaced)
+        tally.added += len(entries) - len(replaced) - len(origins)
 
     def _kept_vectors(self, batch: Sequence[_Ready]) -> Mapping[str, Vectors]:
         """Vectors of what the index holds already, by the text that they were made of."""

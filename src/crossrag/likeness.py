@@ -36,7 +36,7 @@ def mark(text: str) -> str:
     if not shingles:
         return ""
     sketch = RMinHash(num_perm=_PERMUTATIONS, seed=_SEED)
-    sketch.update(sorted(shingles))
+    sketch.update(list(shingles))
     return b64encode(bytes(value & 0xFF for value in sketch.digest())).decode("ascii")
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .errors import FingerprintError, StoreError
+from .errors import FingerprintError, StoreError, StoreLockedError
 
 _VERSION = 2
 _SCHEMA = (
@@ -211,6 +211,28 @@ class Manifest:
                 f"{self._path} cannot be used: {error}",
                 hint="Check space and permissions; `crossrag ingest --rebuild PATH` makes a damaged one anew",
             ) from error
+
+
+@contextmanager
+def writer_lock(path: Path, *, seconds: float) -> Iterator[None]:
+    """Only one process or thread at a time is inside; the lock ends with its process, however that ends.
+
+    Raises:
+        StoreLockedError: Another one is inside, and was so for that many seconds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=seconds)
+    try:
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError:
+            raise StoreLockedError(
+                f"Another process is writing to the index at {path.parent}",
+                hint="Wait until it ends, and run the same command again",
+            ) from None
+        yield
+    finally:
+        connection.close()
 
 
 def listed(path: Path) -> list[tuple[str, str]]:

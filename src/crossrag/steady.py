@@ -76,8 +76,9 @@ class Gate:
         with self._changed:
             self._changed.wait_for(lambda: not self._closed)
             self._closed = True
-            self._changed.wait_for(lambda: self._inside == 0)
         try:
+            with self._changed:
+                self._changed.wait_for(lambda: self._inside == 0)
             yield
         finally:
             with self._changed:
