@@ -330,18 +330,18 @@ def test_a_search_sees_one_version_whole_while_documents_are_written(docs: Path,
         reader.start()
         versions = [lines("one", 1, 6)]
         for version in range(2, 14):
+            count = len(seen)
+            while len(seen) < count + 2 and reader.is_alive():  # the second one began after the ingestion
+                time.sleep(0.001)
             versions.append(lines("one", version, 1 + version % 5))
             write(docs, one=versions[-1])
             rag.ingest(docs)
-            count = len(seen)
-            while len(seen) < count + 2 and reader.is_alive():
-                time.sleep(0.001)
         stop.set()
         reader.join()
     whole = [sorted(text.strip() for text in version.split("\n\n") if text) for version in versions]
     assert len(seen) > 10
     assert all(one in whole for one in seen), next(one for one in seen if one not in whole)
-    assert len({str(one) for one in seen}) == len({str(one) for one in whole})
+    assert {str(one) for one in whole[:-1]} <= {str(one) for one in seen}
 
 
 def test_a_reindex_lets_searches_go_on(docs: Path, tmp_path: Path) -> None:
