@@ -1,5 +1,5 @@
 # The same commands for people and for CI. Each makes what it needs in .venv; uv is used where it is there.
-.PHONY: demo test check fix bench-quality bench-folders bench-rerank clean help
+.PHONY: demo test stress check fix bench-quality bench-folders bench-rerank clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,6 +10,9 @@ demo: .venv/.core ## index the bundled guide and ask it three questions
 
 test: .venv/.dev ## run all tests
 	$(BIN)/python -m pytest
+
+stress: .venv/.dev ## kill, fail and change at random for long (STRESS_SEED=number, STRESS_EXAMPLES=number)
+	$(BIN)/python -m pytest -m stress -s
 
 check: .venv/.dev ## format, lint, types, imports
 	$(BIN)/ruff format --check

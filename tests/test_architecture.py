@@ -13,6 +13,7 @@ SOURCE = Path(crossrag.__file__).parent
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 ALLOWED_MODULES = {
     "rerankers/http.py": {"httpx"},
+    "stores/qdrant_connection.py": {"httpx"},
     "rerankers/sentence_transformers.py": {"torch"},
     "training/network.py": {"torch"},
     "training/losses.py": {"torch"},

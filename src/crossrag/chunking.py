@@ -44,6 +44,7 @@ def split(
     overlap: int = 150,
     unit: Unit = "characters",
     tokenizer_file: Path | str | None = None,
+    generation: str = "",
 ) -> list[Chunk]:
     """Chunks in order of reading; none where the document has no text.
 
@@ -56,19 +57,18 @@ def split(
         overlap: Units that neighbours share at most, whole sentences or words of them.
         unit: `characters`, or `tokens` of the tokenizer in `tokenizer_file`, special tokens not counted.
         tokenizer_file: A `tokenizer.json`.
+        generation: Which state of the document this is; a part of every chunk's id.
 
     Raises:
         UsageError: The overlap is not smaller than the size, or there is no such unit or tokenizer.
     """
     splitter = _splitter(document.markdown, size, overlap, unit, tokenizer_file)
     headings = list(_headings(document.text)) if document.markdown else []
-    # Surrogates can only come from a file's name, and must not break its chunks.
-    identity = document.id.encode("utf-8", "backslashreplace").decode("utf-8")
     chunks = []
     for position, (start, end) in enumerate(_trimmed(document.text, splitter, size)):
         text = document.text[start:end]
         chunk = Chunk(
-            id=str(uuid5(_NAMESPACE, f"{identity}\0{position}\0{text}")),
+            id=identify(document.id, generation, position, text),
             document_id=document.id,
             source=document.source,
             text=text,
@@ -78,10 +78,18 @@ def split(
             title=document.title,
             title_path=_path_at(headings, start),
             page=bisect_right(document.page_starts, start) or None,
+            generation=generation,
             metadata=document.metadata,
         )
         chunks.append(chunk)
     return chunks
+
+
+def identify(document_id: str, generation: str, position: int, text: str) -> str:
+    """Id of a chunk: the same for the same passage of the same state of a document, another for any other."""
+    # Surrogates can only come from a file's name, and must not break its chunks.
+    identity = document_id.encode("utf-8", "backslashreplace").decode("utf-8")
+    return str(uuid5(_NAMESPACE, f"{identity}\0{generation}\0{position}\0{text}"))
 
 
 def fingerprint(

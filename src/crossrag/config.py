@@ -38,7 +38,28 @@ class IndexSettings(Section):
     """Where the index lives."""
 
     path: Path = Field(Path(".crossrag"), description="folder of the index")
-    store: str = Field("edge", description="store backend")
+    store: str = Field("edge", description="edge, or qdrant; qdrant by itself where qdrant.url is set")
+    tenant: str = Field(
+        "", pattern="^([a-z0-9][a-z0-9_-]{0,62})?$", description="whose documents are read and written"
+    )
+
+
+class QdrantSettings(Section):
+    """A Qdrant server, Qdrant Cloud or a cluster. What begins with `shard_number` shapes a new collection."""
+
+    url: str | None = Field(None, description="such as http://127.0.0.1:6333; none = embedded")
+    api_key: SecretStr | None = Field(None, description="key; none = QDRANT_API_KEY")
+    collection: str = Field("crossrag", description="name of the collection, an alias")
+    grpc: bool = Field(default=False, description="speak gRPC")
+    grpc_port: int = Field(6334, ge=1, le=65_535, description="port of gRPC")
+    timeout: float = Field(30.0, gt=0, description="seconds for one request")
+    deadline: float = Field(120.0, gt=0, description="seconds after which nothing is tried again")
+    max_retries: int = Field(4, ge=0, le=20, description="further tries when the server fails")
+    shard_number: int | None = Field(None, ge=1, description="shards; none = the server's default")
+    replication_factor: int | None = Field(None, ge=1, description="copies of a shard; none = the same")
+    write_consistency_factor: int | None = Field(None, ge=1, description="copies that must have a write")
+    quantization: Literal["none", "scalar", "binary"] = Field("none", description="of the dense vectors")
+    on_disk: bool = Field(default=False, description="read vectors from disk")
 
 
 class EmbedderSettings(Section):
@@ -75,6 +96,9 @@ class RetrievalSettings(Section):
 
     fetch_k: int = Field(100, ge=1, le=10_000, description="candidates from each leg")
     rrf_k: int = Field(60, ge=1, description="constant of reciprocal rank fusion")
+    duplicates: float = Field(
+        0.9, ge=0, le=1, description="likeness of passages counted as one; 0 = none are"
+    )
 
 
 class RerankingSettings(Section):
@@ -142,6 +166,7 @@ class Settings(Section):
     """Everything that can be set. Sections are named after the stages."""
 
     index: IndexSettings = IndexSettings()
+    qdrant: QdrantSettings = QdrantSettings()
     embedder: EmbedderSettings = EmbedderSettings()
     sparse: SparseSettings = SparseSettings()
     chunking: ChunkingSettings = ChunkingSettings()
@@ -151,6 +176,12 @@ class Settings(Section):
     context: ContextSettings = ContextSettings()
     generator: GeneratorSettings = GeneratorSettings()
     openai: OpenAISettings = OpenAISettings()
+
+    @property
+    def store(self) -> str:
+        """`index.store`; a server where only its address is given."""
+        given = "store" in self.index.model_fields_set
+        return "qdrant" if self.qdrant.url and not given else self.index.store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
