@@ -67,6 +67,7 @@ def split(
     chunks = []
     for position, (start, end) in enumerate(_trimmed(document.text, splitter, size)):
         text = document.text[start:end]
+        page = bisect_right(document.page_starts, start)
         chunk = Chunk(
             id=str(uuid5(_NAMESPACE, f"{identity}\0{position}\0{text}")),
             document_id=document.id,
@@ -77,7 +78,8 @@ def split(
             position=position,
             title=document.title,
             title_path=_path_at(headings, start),
-            page=bisect_right(document.page_starts, start) or None,
+            page=page or None,
+            page_name=document.page_names[page - 1] if page and document.page_names else "",
             metadata=document.metadata,
         )
         chunks.append(chunk)

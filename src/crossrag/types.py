@@ -35,8 +35,13 @@ class Document:
     markdown: bool = False
     """Whether the text is Markdown, so that its headings become title paths."""
     page_starts: tuple[int, ...] = ()
-    """Offset in `text` at which page 1, 2, 3… begins; empty where there are no pages."""
+    """Offset in `text` at which page, slide or sheet 1, 2, 3… begins; empty where there are none."""
+    page_names: tuple[str, ...] = ()
+    """What each is called where it is no page, such as `slide 3` or `sheet Q3`; else empty."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Names with plain values: text, numbers, true, false, and lists of these."""
+    notices: tuple[str, ...] = ()
+    """What the loader could not keep, in words, such as a line of front matter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +61,17 @@ class Chunk:
     title_path: tuple[str, ...] = ()
     """Headings above the passage, outermost first."""
     page: int | None = None
+    """Number of the page, slide or sheet on which it begins, from 1."""
+    page_name: str = ""
+    """What that is called where it is no page, such as `slide 3` or `sheet Q3`."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """The document's own metadata, handed down."""
 
     @property
     def location(self) -> str:
-        """Where a reader finds it: `handbook.pdf, page 12` or `guide.md, Backup > Schedule`."""
+        """Where a reader finds it: `handbook.pdf, page 12`, `x.pptx, slide 3`, `guide.md, Backup > Schedule`."""
         if self.page is not None:
-            return f"{self.source}, page {self.page}"
+            return f"{self.source}, {self.page_name or f'page {self.page}'}"
         return f"{self.source}, {' > '.join(self.title_path)}" if self.title_path else self.source
 
     @property
@@ -92,6 +100,8 @@ class Chunk:
         }
         if self.page is not None:
             metadata["page"] = self.page
+        if self.page_name:
+            metadata["page_name"] = self.page_name
         return {"page_content": self.text, "metadata": metadata}
 
     @classmethod
@@ -111,6 +121,7 @@ class Chunk:
             title=rest.pop("title", ""),
             title_path=tuple(rest.pop("title_path", ())),
             page=rest.pop("page", None),
+            page_name=rest.pop("page_name", ""),
             metadata=rest,
         )
 

@@ -1,0 +1,128 @@
+"""Path or bytes -> Document, in this process. `Loader` does the same where no file can do harm."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from crossrag.errors import LoadError
+from crossrag.types import Document
+
+from .formats import parse
+from .repair import clean_text
+
+_TITLE_LENGTH = 200
+"""A title goes with every chunk; a longer one is no title."""
+
+
+def load(path: Path, *, document_id: str, source: str, metadata: Mapping[str, Any] | None = None) -> Document:
+    """Read a file.
+
+    Raises:
+        LoadError: It cannot be read, or not as what its suffix says.
+    """
+    data = read_regular(path, source)
+    return load_bytes(data, suffix=path.suffix, document_id=document_id, source=source, metadata=metadata)
+
+
+def load_bytes(
+    data: bytes,
+    *,
+    suffix: str,
+    document_id: str,
+    source: str,
+    metadata: Mapping[str, Any] | None = None,
+    fields: Sequence[str] = (),
+) -> Document:
+    """Parse bytes by the parser for `suffix`, such as `.md`; the text may be empty.
+
+    Args:
+        data: The whole file.
+        suffix: Chooses the parser, in any case.
+        document_id: Identity across runs.
+        source: What a citation shows.
+        metadata: What else is known of the document; goes before what the document says of itself. A `title`
+            in it becomes the document's.
+        fields: Columns of a table or dotted names in JSON to keep, in order; all where there are none.
+
+    Raises:
+        LoadError: The type is unknown, or the bytes are not of it.
+    """
+    source = clean_text(source)
+    try:
+        parsed = parse(data, suffix=suffix, fields=fields)
+    except LoadError as error:
+        raise LoadError(f"{source}: {error.message}", hint=error.hint) from None
+    known = {**parsed.metadata, **(metadata or {})}
+    title = str(known.pop("title", "") or parsed.title)
+    return Document(
+        id=document_id,
+        source=source,
+        text=parsed.text,
+        title=" ".join(clean_text(title).split())[:_TITLE_LENGTH].rstrip(),
+        markdown=parsed.markdown,
+        page_starts=parsed.page_starts,
+        page_names=parsed.page_names,
+        metadata=known,
+        notices=parsed.notices,
+    )
+
+
+def read_regular(path: Path, source: str, *, limit: int | None = None) -> bytes:
+    """The bytes of a regular file; a pipe or a device is never waited for.
+
+    Raises:
+        LoadError: It is none, it cannot be read, or it has more than `limit` bytes.
+    """
+    check_regular(path, source)
+    try:
+        # Another process may have put a pipe in its place by now; opening must not wait for its writer.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise _not_regular(source)
+            data = file.read() if limit is None else file.read(limit + 1)
+    except (OSError, ValueError) as error:
+        raise unreadable(source, error) from None
+    if limit is not None and len(data) > limit:
+        raise too_large(source, path.stat().st_size, limit)
+    return data
+
+
+def check_regular(path: Path, source: str, *, limit: int | None = None) -> None:
+    """Refuse what is no regular file of at most `limit` bytes, without opening it.
+
+    Raises:
+        LoadError: As said.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise unreadable(source, error) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise _not_regular(source)
+    if limit is not None and status.st_size > limit:
+        raise too_large(source, status.st_size, limit)
+
+
+def unreadable(source: str, error: OSError | ValueError) -> LoadError:
+    """What to say of a path that the system does not give."""
+    reason = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
+    return LoadError(
+        f"{clean_text(source)} cannot be read: {reason}", hint="Check that it exists and its permissions"
+    )
+
+
+def too_large(source: str, size: int, limit: int) -> LoadError:
+    """What to say of a file above the limit; sizes in bytes."""
+    return LoadError(
+        f"{clean_text(source)}: has {size / 2**20:.0f} MiB, more than the {limit / 2**20:g} MiB allowed",
+        hint="Split it, or leave it out",
+    )
+
+
+def _not_regular(source: str) -> LoadError:
+    return LoadError(f"{clean_text(source)} is no regular file", hint="Give a file or a folder")
