@@ -69,7 +69,7 @@ class Chunk:
 
     @property
     def location(self) -> str:
-        """Where a reader finds it: `handbook.pdf, page 12`, `x.pptx, slide 3`, `guide.md, Backup > Schedule`."""
+        """Where a reader finds it: `a.pdf, page 12`, `b.pptx, slide 3`, `c.md, Backup > Schedule`."""
         if self.page is not None:
             return f"{self.source}, {self.page_name or f'page {self.page}'}"
         return f"{self.source}, {' > '.join(self.title_path)}" if self.title_path else self.source

@@ -26,11 +26,12 @@ def check_archive(data: bytes, *, holds: str, kind: str) -> None:
             _check_size(members)
             if not any(member.filename.startswith(holds) for member in members):
                 raise LoadError(f"is a ZIP archive but no {kind}", hint="Give it the suffix of its real type")
+            if any(member.flag_bits & 1 for member in members):
+                raise LoadError("is encrypted with a password", hint="Save a copy without a password")
             for member in members:
                 if member.filename.endswith((".xml", ".rels")):
                     _check_prologue(archive, member)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError) as error:
-        # An encrypted member is a RuntimeError, an unknown compression a NotImplementedError.
         raise LoadError(f"is no {kind} that can be read: {str(error)[:120]}", hint=OFFICE_HINT) from None
 
 

@@ -6,13 +6,16 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crossrag.errors import LoadError
 from crossrag.types import Document
 
 from .formats import parse
 from .repair import clean_text
+
+if TYPE_CHECKING:
+    from .limits import Limits
 
 _TITLE_LENGTH = 200
 """A title goes with every chunk; a longer one is no title."""
@@ -71,6 +74,37 @@ def load_bytes(
     )
 
 
+def load_limited(
+    path: Path,
+    *,
+    document_id: str,
+    source: str,
+    limits: Limits,
+    metadata: Mapping[str, Any] | None = None,
+    fields: Sequence[str] = (),
+) -> Document:
+    """Read a file as `load` does, if neither it nor its text is larger than allowed.
+
+    Raises:
+        LoadError: It is, or as `load` says.
+    """
+    data = read_regular(path, source, limit=limits.file_bytes)
+    document = load_bytes(
+        data,
+        suffix=path.suffix,
+        document_id=document_id,
+        source=source,
+        metadata=metadata,
+        fields=fields,
+    )
+    if len(document.text) > limits.text_characters:
+        raise LoadError(
+            f"{source}: has {len(document.text)} characters of text, more than {limits.text_characters}",
+            hint="Split it into several files",
+        )
+    return document
+
+
 def read_regular(path: Path, source: str, *, limit: int | None = None) -> bytes:
     """The bytes of a regular file; a pipe or a device is never waited for.
 
@@ -119,9 +153,13 @@ def unreadable(source: str, error: OSError | ValueError) -> LoadError:
 def too_large(source: str, size: int, limit: int) -> LoadError:
     """What to say of a file above the limit; sizes in bytes."""
     return LoadError(
-        f"{clean_text(source)}: has {size / 2**20:.0f} MiB, more than the {limit / 2**20:g} MiB allowed",
+        f"{clean_text(source)}: has {_spoken(size)}, more than the {_spoken(limit)} allowed",
         hint="Split it, or leave it out",
     )
+
+
+def _spoken(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB" if size >= 2**20 else f"{size} bytes"
 
 
 def _not_regular(source: str) -> LoadError:

@@ -103,7 +103,8 @@ class _Walk:
             above = Path(top)
             if self._ignored is not None and ".gitignore" in names:
                 self._ignored.enter(above)
-            links = [name for name in folders if (above / name).is_symlink()]
+            # Path.is_symlink raises where a path is too long.
+            links = [name for name in folders if os.path.islink(above / name)]  # noqa: PTH114
             folders[:] = [
                 name for name in folders if name not in links and self._is_wanted(above / name, folder=True)
             ]

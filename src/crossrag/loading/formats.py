@@ -72,7 +72,9 @@ def parse(data: bytes, *, suffix: str, fields: Sequence[str] = ()) -> Parsed:
     kind, real = sniff(data)
     # A page under another suffix of text may be an example; under one of an archive it is a failed download.
     if kind and real != _ALSO.get(suffix, suffix) and not (real == ".html" and _may_show_html(suffix)):
-        hint = f"Give it the suffix {real}" if real else "Save it as a type that can be read"
+        hint = (
+            f"Give it the suffix {real}" if real else "Save it as a type that can be read, without a password"
+        )
         raise LoadError(f"is {kind} by its first bytes, but its suffix is {suffix}", hint=hint)
     if fields and suffix in _WITH_FIELDS:
         return _WITH_FIELDS[suffix](data, fields=fields)

@@ -96,7 +96,7 @@ def _read_toml(text: str) -> Iterator[_Entry]:
         values = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         line = re.search(r"at line (\d+)", str(error))
-        yield int(line[1]) if line else 1, "", None, f"is no TOML: {str(error)[:120]}"
+        yield int(line[1]) if line else 1, "", None, f"is no TOML: {str(error).split(' (at')[0][:120]}"
         return
     for key, value in values.items():
         before = re.search(rf"^[ \t]*\[*[\"']?{re.escape(key)}\b", text, re.MULTILINE)

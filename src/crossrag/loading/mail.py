@@ -51,7 +51,7 @@ def _read(message: Message) -> Parsed:
         lines.append(f"Attachments: {', '.join(attachments)}")
     body = main_text(clean_text(text)) if is_html else clean_text(text)
     return Parsed(
-        text="\n".join(lines) + "\n\n" + body if body.strip() else "\n".join(lines),
+        text="\n\n".join(filter(str.strip, ("\n".join(lines), body))),
         title=_header(message, "Subject"),
         markdown=is_html,
         metadata=metadata,

@@ -49,7 +49,7 @@ def parse_json_lines(data: bytes, *, fields: Sequence[str] = ()) -> Parsed:
 def _decoded(text: str, what: str) -> Any:
     try:
         # Numbers stay as they are written: 1.10 is a version as often as a number.
-        return json.loads(text, parse_float=str, parse_int=str)
+        return json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
     except RecursionError:
         raise LoadError(f"{what} nested too deeply", hint="Flatten it, or choose another format") from None
     except ValueError as error:

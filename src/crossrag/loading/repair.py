@@ -1,4 +1,4 @@
-"""Text of any origin -> text that nothing later can stumble over: valid, in plain lines, nothing invisible."""
+"""Text of any origin -> text that nothing later can stumble over: valid, plain lines, nothing invisible."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def _archive(data: bytes) -> tuple[str, str]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
-        return "a broken ZIP archive", ""
+        return "", ""
     for folder, known in _OFFICE.items():
         if any(name.startswith(folder) for name in names):
             return known

@@ -20,6 +20,7 @@ from .parsed import Parsed, join_pages, needed, title_or_nothing
 from .repair import clean_text
 
 _DELIMITERS = ",;\t|"
+_LONGEST_CELL = 8 * 2**20
 
 
 def parse_csv(data: bytes, *, fields: Sequence[str] = ()) -> Parsed:
@@ -30,11 +31,14 @@ def parse_csv(data: bytes, *, fields: Sequence[str] = ()) -> Parsed:
         fields: Columns to keep, in this order; all where there are none.
     """
     text = clean_text(decode(data))
+    usual = csv.field_size_limit(_LONGEST_CELL)
     try:
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
         return Parsed(text="\n".join(_lines(rows, fields)))
     except csv.Error as error:
         raise LoadError(f"is no table that can be read: {error}", hint="Export it again as CSV") from None
+    finally:
+        csv.field_size_limit(usual)
 
 
 def _delimiter(text: str) -> str:
