@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from crossrag.errors import LoadError
+from crossrag.errors import LoadError, UsageError
 from crossrag.loading import Found, find_files, load
 
 
@@ -59,3 +61,95 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "scandir", denied)
     with pytest.raises(LoadError, match="Permission denied"):
         find_files(tmp_path)
+
+
+# --- patterns ---------------------------------------------------------------------------------------------
+
+
+def names_below(folder: Path, **options: object) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in find_files(folder, **options).known]  # type: ignore[arg-type]
+
+
+def write(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x", encoding="utf-8")
+
+
+def test_patterns_choose_and_exclude(tmp_path: Path) -> None:
+    write(tmp_path, "a.md", "b.txt", "docs/c.md", "docs/old/d.md", "src/e.py")
+    assert names_below(tmp_path, glob=["*.md"]) == ["a.md", "docs/c.md", "docs/old/d.md"]
+    assert names_below(tmp_path, glob=["/docs/**"], exclude=["old/"]) == ["docs/c.md"]
+    assert names_below(tmp_path, glob=["*.md", "*.py"], exclude=["docs"]) == ["a.md", "src/e.py"]
+    assert names_below(tmp_path, glob=["*.md", "!c.md"]) == ["a.md", "docs/old/d.md"]
+    with pytest.raises(UsageError, match=r"'\[z-a\]' is no pattern: .* Write it as in a \.gitignore"):
+        find_files(tmp_path, glob=["[z-a]"])
+
+
+def test_gitignore_is_honoured_as_git_honours_it(tmp_path: Path) -> None:
+    names = [
+        *("a.txt", "b.log", "keep.log", "build/x.txt", "sub/a.txt", "sub/build/y.txt", "sub/b.log"),
+        *(
+            "sub/deep/keep.log",
+            "sub/deep/only.txt",
+            "doc/frotz/z.txt",
+            "a/doc/frotz/z.txt",
+            "sub/c.md",
+            "#x.txt",
+        ),
+    ]
+    write(tmp_path, *names)
+    (tmp_path / ".gitignore").write_text(
+        "# a comment\n*.log\n!keep.log\n/build/\ndoc/frotz/\n\\#x.txt\n", encoding="utf-8"
+    )
+    (tmp_path / "sub/.gitignore").write_text("!b.log\n/c.md\n", encoding="utf-8")
+    (tmp_path / "sub/deep/.gitignore").write_text("*\n!only.txt\n", encoding="utf-8")
+    for command in (["init", "-q"], ["add", "-A"]):
+        subprocess.run(["git", "-C", tmp_path, *command], check=True, capture_output=True)  # noqa: S607
+    listed = subprocess.run(
+        ["git", "-C", tmp_path, "ls-files", "-z"],  # noqa: S607
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split("\0")
+    by_git = sorted(name for name in listed if name and not Path(name).name.startswith("."))
+    assert sorted(names_below(tmp_path)) == by_git
+    assert sorted(names_below(tmp_path, gitignore=False)) == sorted(names)
+
+
+def test_a_gitignore_that_is_no_file_does_not_count(tmp_path: Path) -> None:
+    write(tmp_path, "a.txt")
+    os.mkfifo(tmp_path / ".gitignore")
+    found = find_files(tmp_path)
+    assert found.known == (tmp_path / "a.txt",)
+    assert found.notices == (".gitignore is no regular file; it does not count",)
+
+
+def test_a_pattern_made_to_hang_does_not(tmp_path: Path) -> None:
+    write(tmp_path, *("a" * 240 + f"{number}.txt" for number in range(100)))
+    (tmp_path / ".gitignore").write_text("*a*a*a*a*a*a*a*a*b\n*a*a*b\n", encoding="utf-8")
+    started = time.perf_counter()
+    found = find_files(tmp_path)
+    assert len(found.known) == 100
+    assert found.notices == (
+        ".gitignore, line 1: the pattern has more than 3 wildcards *; it does not count",
+    )
+    assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "n" * 5000, "nul\0byte", "a/" * 3000])
+def test_a_name_that_no_file_can_have_is_an_error(name: str) -> None:
+    with pytest.raises(LoadError, match="cannot be read"):
+        find_files(Path(name))
+    with pytest.raises(LoadError, match="cannot be read"):
+        load(Path(name), document_id="1", source="x")
+
+
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    write(tmp_path, "outside.txt", "docs/inside.txt")
+    (tmp_path / "docs/link.txt").symlink_to(tmp_path / "outside.txt")
+    (tmp_path / "docs/near.txt").symlink_to("inside.txt")
+    found = find_files(tmp_path / "docs")
+    assert found.known == (tmp_path / "docs/inside.txt", tmp_path / "docs/near.txt")
+    assert found.skipped == ((tmp_path / "docs/link.txt", "is a link that leads out of the folder"),)
+    assert find_files(tmp_path / "docs/link.txt").known == (tmp_path / "docs/link.txt",)

@@ -72,7 +72,7 @@ def find_files(
         else:
             regular.append(path)
     known_files = tuple(path for path in regular if path.suffix.lower() in PARSERS)
-    metadata, notices = _described(sorted(walk.sidecars), known_files)
+    metadata, notices = _described(walk.sidecars, known_files)
     return Found(
         known=known_files,
         unknown=tuple(path for path in regular if path.suffix.lower() not in PARSERS),
@@ -158,11 +158,11 @@ def _reason_against(path: Path, root: Path) -> str:
 def _described(
     sidecars: Sequence[Path], known: Sequence[Path]
 ) -> tuple[dict[Path, Mapping[str, Any]], list[str]]:
-    """Metadata by path; the sidecars come sorted, so that the nearer ones overwrite."""
+    """Metadata by path; what a nearer sidecar says goes before."""
     metadata: dict[Path, Mapping[str, Any]] = {}
     notices = []
     files = set(known)
-    for path in sidecars:
+    for path in sorted(sidecars, key=lambda path: (len(path.parts), path)):
         try:
             sidecar = read_sidecar(read_regular(path, str(path), limit=_LARGEST_SIDECAR))
         except LoadError as error:

@@ -94,7 +94,7 @@ def _scalar(value: Any) -> tuple[Any, str]:
 def read_sidecar(data: bytes) -> Sidecar:
     """Each line is an object whose `source` is a path below the folder, such as `handbook/leave.md`.
 
-    A later line adds to an earlier one of the same source. What cannot be kept is a notice with its line.
+    `title` becomes the document's; the rest is metadata. A later line adds to an earlier one of the same source. What cannot be kept is a notice with its line.
     """
     by_path: dict[str, dict[str, Any]] = {}
     lines: dict[str, int] = {}
@@ -110,7 +110,10 @@ def read_sidecar(data: bytes) -> Sidecar:
         lines.setdefault(path, number)
         known = by_path.setdefault(path, {})
         for key, value in record.items():
-            kept, wrong = checked_value(key, value)
+            # A title is the document's own, and can be given here.
+            kept, wrong = (
+                (value, "") if key == "title" and isinstance(value, str) else checked_value(key, value)
+            )
             if wrong:
                 notices.append(f"{SIDECAR}, line {number}: {wrong}")
             elif kept is not None:

@@ -9,7 +9,7 @@ import csv
 import datetime
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain
 from typing import Any
 
 from crossrag.errors import LoadError
@@ -57,18 +57,15 @@ def _delimiter(text: str) -> str:
 
 def _lines(rows: Iterable[Sequence[str]], fields: Sequence[str]) -> Iterator[str]:
     """One line per row that has any text; the first row names the columns if it looks like names."""
-    filled = ([" ".join(cell.split()) for cell in row] for row in rows)
-    filled = (row for row in filled if any(row))
+    cleaned = ([" ".join(cell.split()) for cell in row] for row in rows)
+    filled = (row for row in cleaned if any(row))
     first = next(filled, [])
     names = first if _are_names(first) else []
+    second = next(filled, []) if names else first
+    if names and not second:
+        yield "; ".join(filter(None, names))  # nothing but names: they are the text
     chosen = _chosen(names, fields)
-    if not names and first:
-        yield "; ".join(cell for cell in first if cell)
-    elif first and not (following := list(islice(filled, 1))):
-        yield "; ".join(cell for cell in first if cell)  # nothing but names: they are the text
-    else:
-        yield from (_line(row, names, chosen) for row in following)
-    yield from filter(None, (_line(row, names, chosen) for row in filled))
+    yield from filter(None, (_line(row, names, chosen) for row in chain([second], filled)))
 
 
 def _are_names(row: Sequence[str]) -> bool:
