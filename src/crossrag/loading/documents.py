@@ -83,12 +83,12 @@ def load_limited(
     metadata: Mapping[str, Any] | None = None,
     fields: Sequence[str] = (),
 ) -> Document:
-    """Read a file as `load` does, if neither it nor its text is larger than allowed.
+    """Read a file that `check_regular` has passed, if neither it nor its text is larger than allowed.
 
     Raises:
         LoadError: It is, or as `load` says.
     """
-    data = read_regular(path, source, limit=limits.file_bytes)
+    data = _read(path, source, limits.file_bytes)
     document = load_bytes(
         data,
         suffix=path.suffix,
@@ -112,25 +112,29 @@ def read_regular(path: Path, source: str, *, limit: int | None = None) -> bytes:
         LoadError: It is none, it cannot be read, or it has more than `limit` bytes.
     """
     check_regular(path, source)
+    return _read(path, source, limit)
+
+
+def _read(path: Path, source: str, limit: int | None) -> bytes:
     try:
         # Another process may have put a pipe in its place by now; opening must not wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
                 raise _not_regular(source)
-            data = file.read() if limit is None else file.read(limit + 1)
+            if limit is not None and status.st_size > limit:
+                raise too_large(source, status.st_size, limit)
+            return file.read(status.st_size)  # and not what is added meanwhile
     except (OSError, ValueError) as error:
         raise unreadable(source, error) from None
-    if limit is not None and len(data) > limit:
-        raise too_large(source, path.stat().st_size, limit)
-    return data
 
 
-def check_regular(path: Path, source: str, *, limit: int | None = None) -> None:
-    """Refuse what is no regular file of at most `limit` bytes, without opening it.
+def check_regular(path: Path, source: str, *, limit: int | None = None) -> int:
+    """The size in bytes of a regular file, which is not opened.
 
     Raises:
-        LoadError: As said.
+        LoadError: It is none, cannot be reached, or has more than `limit` bytes.
     """
     try:
         status = path.stat()
@@ -140,6 +144,7 @@ def check_regular(path: Path, source: str, *, limit: int | None = None) -> None:
         raise _not_regular(source)
     if limit is not None and status.st_size > limit:
         raise too_large(source, status.st_size, limit)
+    return status.st_size
 
 
 def unreadable(source: str, error: OSError | ValueError) -> LoadError:

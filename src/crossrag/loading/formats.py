@@ -19,21 +19,20 @@ from .text import LANGUAGES, parse_restructured, parse_source, parse_text
 
 Parser = Callable[[bytes], Parsed]
 
-_PLAIN: Mapping[str, Parser] = {
+_TEXTS: Mapping[str, Parser] = {
     **dict.fromkeys((".txt", ".text", ".log", ".adoc", ".org"), parse_text),
     **dict.fromkeys((".rst", ".rest"), parse_restructured),
     **dict.fromkeys((".md", ".markdown", ".mdown", ".mdx"), parse_markdown),
     **{suffix: partial(parse_source, language=language) for suffix, language in LANGUAGES.items()},
 }
-_WITH_FIELDS = {
+_TABLES = {
     **dict.fromkeys((".csv", ".tsv"), parse_csv),
     **dict.fromkeys((".jsonl", ".ndjson"), parse_json_lines),
     ".json": parse_json,
-    ".xlsx": parse_workbook,
-    ".xlsm": parse_workbook,
 }
+_WITH_FIELDS = {**_TABLES, **dict.fromkeys((".xlsx", ".xlsm"), parse_workbook)}
 PARSERS: Mapping[str, Parser] = {
-    **_PLAIN,
+    **_TEXTS,
     **_WITH_FIELDS,
     **dict.fromkeys((".html", ".htm", ".xhtml"), parse_html),
     ".pdf": parse_pdf,
@@ -50,8 +49,12 @@ _ALSO = {".xlsm": ".xlsx", ".htm": ".html", ".xhtml": ".html"}
 
 
 def is_plain(suffix: str) -> bool:
-    """Whether reading the type is only decoding: no library, nothing nested, nothing compressed."""
-    return suffix.lower() in _PLAIN
+    """Whether the type is text, a table or JSON: nothing compressed, no parser but Python's own.
+
+    So is an unknown type, for which there is no parser at all.
+    """
+    suffix = suffix.lower()
+    return suffix in _TEXTS or suffix in _TABLES or suffix not in PARSERS
 
 
 def parse(data: bytes, *, suffix: str, fields: Sequence[str] = ()) -> Parsed:
@@ -82,4 +85,4 @@ def parse(data: bytes, *, suffix: str, fields: Sequence[str] = ()) -> Parsed:
 
 
 def _may_show_html(suffix: str) -> bool:
-    return is_plain(suffix) or suffix in {".eml", ".csv", ".tsv", ".json", ".jsonl", ".ndjson"}
+    return is_plain(suffix) or suffix == ".eml"

@@ -94,7 +94,8 @@ def _scalar(value: Any) -> tuple[Any, str]:
 def read_sidecar(data: bytes) -> Sidecar:
     """Each line is an object whose `source` is a path below the folder, such as `handbook/leave.md`.
 
-    `title` becomes the document's; the rest is metadata. A later line adds to an earlier one of the same source. What cannot be kept is a notice with its line.
+    `title` becomes the document's; the rest is metadata. A later line adds to an earlier one of the same
+    source. What cannot be kept is a notice with its line.
     """
     by_path: dict[str, dict[str, Any]] = {}
     lines: dict[str, int] = {}

@@ -31,14 +31,12 @@ def parse_csv(data: bytes, *, fields: Sequence[str] = ()) -> Parsed:
         fields: Columns to keep, in this order; all where there are none.
     """
     text = clean_text(decode(data))
-    usual = csv.field_size_limit(_LONGEST_CELL)
+    csv.field_size_limit(max(_LONGEST_CELL, csv.field_size_limit()))  # one for the whole process
     try:
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
         return Parsed(text="\n".join(_lines(rows, fields)))
     except csv.Error as error:
         raise LoadError(f"is no table that can be read: {error}", hint="Export it again as CSV") from None
-    finally:
-        csv.field_size_limit(usual)
 
 
 def _delimiter(text: str) -> str:

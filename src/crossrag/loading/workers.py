@@ -22,13 +22,13 @@ from crossrag.errors import LoadError, UsageError
 from crossrag.types import Document
 
 from .documents import check_regular, load_limited
-from .formats import PARSERS, is_plain
+from .formats import is_plain
 from .frames import read_frame, write_frame
 from .limits import OUT_OF_MEMORY, Limits
 from .repair import clean_text
 
 _IN_PROCESS_BYTES = 2**18
-"""Decoding so much text takes milliseconds, whatever is in it."""
+"""So much plain text takes milliseconds, whatever is in it."""
 _START_SECONDS = 60.0
 _DYING_SECONDS = 2.0
 _KEPT_ENVIRONMENT = (
@@ -48,7 +48,7 @@ _KEPT_ENVIRONMENT = (
 class Loader:
     """Loads files in child processes: `with Loader() as loader: loader.load(path, …)`. Safe between threads.
 
-    Small files that only need decoding are read in this process, which is as safe and much faster.
+    Small files of text, tables and JSON are read in this process, which is as safe and much faster.
 
     Args:
         limits: What one file may take.
@@ -77,10 +77,15 @@ class Loader:
             LoadError: It cannot be read, is not what its suffix says, or went beyond a limit; says which.
         """
         source = clean_text(source)
-        check_regular(path, source, limit=self._limits.file_bytes)
-        if path.suffix.lower() not in PARSERS or (is_plain(path.suffix) and _is_small(path)):
+        size = check_regular(path, source, limit=self._limits.file_bytes)
+        if is_plain(path.suffix) and size <= _IN_PROCESS_BYTES:
             return load_limited(
-                path, document_id=document_id, source=source, metadata=metadata, limits=self._limits
+                path,
+                document_id=document_id,
+                source=source,
+                limits=self._limits,
+                metadata=metadata,
+                fields=self._fields,
             )
         reply = self._ask(
             {
@@ -242,10 +247,6 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
 def _kill_all(processes: set[_Process]) -> None:
     while processes:
         processes.pop().kill()
-
-
-def _is_small(path: Path) -> bool:
-    return path.stat().st_size <= _IN_PROCESS_BYTES
 
 
 def _document(fields: Mapping[str, Any]) -> Document:
