@@ -37,11 +37,14 @@ RESERVED = frozenset(
 )
 """Names that a chunk's own payload uses; metadata of a user can not replace them."""
 
-_NAME = re.compile(r"[^\W\d][\w-]{0,63}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+_WORDS = frozenset(("and", "or", "not"))
+"""What a filter joins conditions with."""
 _LONGEST_VALUE = 4_096
 _LONGEST_LIST = 256
 _LONGEST_LINE = 1_000_000
-_INTEGERS = range(-(2**63), 2**63)
+_EXACT = 2**53
+"""Beyond it, neighbouring whole numbers are one to a store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,11 @@ class Sidecar:
 
 def checked_value(key: str, value: Any) -> tuple[Any, str]:
     """The value as it can be stored, None for none, and the reason why it cannot be, if it cannot."""
-    if not _NAME.fullmatch(key):
-        return None, f"{key[:40]!r} is no name: a letter, then letters, digits, - and _, 64 at most"
+    if not _NAME.fullmatch(key) or key in _WORDS:
+        return (
+            None,
+            f"{key[:40]!r} is no name to filter by: one to 64 of A-Z, a-z, 0-9, _ and -",
+        )
     if key in RESERVED:
         return None, f"{key!r} is a name that crossrag uses itself"
     if isinstance(value, list | tuple):
@@ -81,7 +87,7 @@ def _scalar(value: Any) -> tuple[Any, str]:
     if value is None or isinstance(value, bool):
         return value, ""
     if isinstance(value, int):
-        return (value, "") if value in _INTEGERS else (None, "is a number of more than 64 bits")
+        return (value, "") if abs(value) <= _EXACT else (None, "is a number beyond 2^53; write it as text")
     if isinstance(value, float):
         return (value, "") if math.isfinite(value) else (None, "is no finite number")
     if isinstance(value, datetime.date | datetime.time):  # a datetime is a date too
