@@ -187,9 +187,9 @@ def test_bad_lines_of_a_sidecar_are_said_and_the_others_count(tmp_path: Path) ->
             "metadata.jsonl, line 2: 'page' is a name",
             "metadata.jsonl, line 3: is no JSON: Expecting property name",
             'metadata.jsonl, line 4: is no object with a "source"',
-            "metadata.jsonl, line 7: 'x' is a group",
             "metadata.jsonl, line 5: there is no document 'b.txt'",
             "metadata.jsonl, line 6: there is no document '../a.txt'",
+            "metadata.jsonl, line 7: 'x' is a group",
         ],
         strict=True,
     ):
@@ -205,3 +205,16 @@ def test_a_sidecar_that_is_no_file_does_not_count(tmp_path: Path) -> None:
     assert found.known == (tmp_path / "a.txt",)
     (notice,) = found.notices
     assert "metadata.jsonl is no regular file; it does not count" in notice
+
+
+def test_metadata_are_bounded() -> None:
+    many = "\n".join(f"n{number}: {number}" for number in range(70))
+    document = parse(f"---\n{many}\n---\n")
+    assert len(document.metadata) == 64
+    assert document.notices[0] == "front matter, line 66: 'n64' would be more than 64 names"
+    long = "\n".join(f"n{number}: {'x' * 4_000}" for number in range(10))
+    document = parse(f"---\n{long}\n---\n")
+    assert len(document.metadata) == 8
+    assert "more than 32768 characters" in document.notices[0]
+    wrong = "\n".join(f"source{'x' * (number % 2)}: {{}}" for number in range(300))
+    assert parse(f"---\n{wrong}\n---\n").notices[-1] == "and 250 more of this kind"

@@ -16,7 +16,7 @@ import pytest
 
 from crossrag.errors import LoadError, UsageError
 from crossrag.loading import Limits, Loader, load
-from crossrag.loading.workers import _Process
+from crossrag.loading.process import ParsingProcess
 
 EXAMPLES = Path(__file__).parent.parent / "src" / "crossrag" / "examples"
 BUSY = b"<p " + b" ".join(b"a%d=1" % number for number in range(200_000)) + b">x"
@@ -148,7 +148,7 @@ def test_an_interrupted_wait_kills_the_child(
 
     loader.load(EXAMPLES / "bm25.html", document_id="1", source="b")
     children = children_of(os.getpid())
-    monkeypatch.setattr(_Process, "ask", interrupted)
+    monkeypatch.setattr(ParsingProcess, "ask", interrupted)
     (tmp_path / "a.html").write_bytes(b"<p>a")
     with pytest.raises(KeyboardInterrupt):
         loader.load(tmp_path / "a.html", document_id="1", source="a")

@@ -18,7 +18,7 @@ from crossrag.errors import LoadError
 from .documents import check_regular, read_regular, unreadable
 from .formats import PARSERS
 from .ignoring import Ignored, Patterns
-from .metadata import SIDECAR, read_sidecar
+from .sidecar import SIDECAR, read_sidecar
 
 _LARGEST_SIDECAR = 32 * 2**20
 
@@ -94,8 +94,8 @@ class _Walk:
         self._ignored = ignored
 
     @property
-    def notices(self) -> list[str]:
-        return self._ignored.notices if self._ignored is not None else []
+    def notices(self) -> tuple[str, ...]:
+        return self._ignored.notices.told() if self._ignored is not None else ()
 
     def paths(self) -> Iterator[Path]:
         """Everything but folders that is neither hidden nor ignored nor excluded."""
@@ -163,17 +163,15 @@ def _described(
     notices = []
     files = set(known)
     for path in sorted(sidecars, key=lambda path: (len(path.parts), path)):
+        folder = path.parent
         try:
-            sidecar = read_sidecar(read_regular(path, str(path), limit=_LARGEST_SIDECAR))
+            data = read_regular(path, str(path), limit=_LARGEST_SIDECAR)
         except LoadError as error:
             notices.append(f"{error.message}; it does not count")
             continue
-        notices += [f"{path.parent.as_posix()}/{notice}" for notice in sidecar.notices]
+        sidecar = read_sidecar(data, is_document=lambda name, folder=folder: folder / name in files)  # type: ignore[misc]
+        notices += [f"{path.as_posix()}, {notice}" for notice in sidecar.notices]
         for name, values in sidecar.by_path.items():
-            described = path.parent / name
-            if described in files:
-                metadata[described] = {**metadata.get(described, {}), **values}
-            else:
-                line = sidecar.lines[name]
-                notices.append(f"{path.as_posix()}, line {line}: there is no document {name!r} to describe")
+            described = folder / name
+            metadata[described] = {**metadata.get(described, {}), **values}
     return metadata, notices

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .metadata import checked_value
+from .metadata import Gathering, Notices
 
 # YAML begins with a key; a rule above prose does not make the prose front matter.
 _YAML = re.compile(
@@ -40,21 +40,17 @@ def split_front_matter(text: str) -> FrontMatter:
     if found is None:
         return FrontMatter(text)
     read = _read_yaml if head.startswith("---") else _read_toml
-    metadata: dict[str, Any] = {}
-    notices = []
+    metadata, notices = Gathering(), Notices()
     title = ""
     for line, key, value, wrong in read(found[1]):
         if not wrong and key == "title" and isinstance(value, str | int | float):
             title = str(value)
             continue
-        kept, reason = (None, wrong) if wrong else checked_value(key, value)
-        if reason:
-            notices.append(f"front matter, line {line + 1}: {reason}")
-        elif kept is not None:
-            metadata[key] = kept
+        if reason := wrong or metadata.add(key, value):
+            notices.add(f"front matter, line {line + 1}: {reason}")
     if not title and (plain := _TITLE.search(found[1])):
         title = plain[1].strip().strip("\"'")  # what is no YAML may still have a title for its reader
-    return FrontMatter(text[found.end() :], title, metadata, tuple(notices))
+    return FrontMatter(text[found.end() :], title, metadata.values, notices.told())
 
 
 _Entry = tuple[int, str, Any, str]

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 from crossrag.errors import LoadError, UsageError
 
 from .documents import read_regular
+from .metadata import Notices
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
-_LARGEST = 2**20
+_LARGEST = 2**17
+_MOST_PATTERNS = 1_000
 _LONGEST_PATTERN = 256
 _MOST_STARS = 3
 """With four, a name made for the purpose takes a match a tenth of a second."""
@@ -55,7 +57,7 @@ class Ignored:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._patterns: dict[Path, Patterns] = {}
-        self.notices: list[str] = []
+        self.notices = Notices()
 
     def enter(self, folder: Path) -> None:
         """Read the folder's own `.gitignore`."""
@@ -64,13 +66,17 @@ class Ignored:
         try:
             lines = read_regular(path, name, limit=_LARGEST).decode(errors="replace").splitlines()
         except LoadError as error:
-            self.notices.append(f"{error.message}; it does not count")
+            self.notices.add(f"{error.message}; it does not count")
             return
-        good = []
+        good: list[str] = []
         for number, line in enumerate(lines, start=1):
+            if not line or line.startswith("#"):
+                continue
             reason = _reason_against(line, most_stars=_MOST_STARS)
+            if not reason and len(good) >= _MOST_PATTERNS:
+                reason = f"would be more than {_MOST_PATTERNS}"
             if reason:
-                self.notices.append(f"{name}, line {number}: the pattern {reason}; it does not count")
+                self.notices.add(f"{name}, line {number}: the pattern {reason}; it does not count")
             else:
                 good.append(line)
         self._patterns[folder] = Patterns(_spec(good))
@@ -88,13 +94,9 @@ class Ignored:
 
 
 def _reason_against(pattern: str, *, most_stars: int | None = None) -> str:
-    if len(pattern) > _LONGEST_PATTERN and not pattern.startswith("#"):
+    if len(pattern) > _LONGEST_PATTERN:
         return f"is longer than {_LONGEST_PATTERN} characters"
-    if (
-        most_stars is not None
-        and not pattern.startswith("#")
-        and len(re.findall(r"\*+", pattern)) > most_stars
-    ):
+    if most_stars is not None and len(re.findall(r"\*+", pattern)) > most_stars:
         return f"has more than {most_stars} wildcards *"
     try:
         _spec([pattern])

@@ -26,9 +26,9 @@ class Limits:
     file_bytes: int = 256 * 2**20
     memory_bytes: int = 2**30
     """What parsing may add to the memory of its process. Kept on Linux."""
-    cpu_seconds: float = 60.0
+    cpu_seconds: float = 120.0
     """Processor time; the kernel counts whole seconds, rounded up. Not on Windows."""
-    seconds: float = 120.0
+    seconds: float = 300.0
     """Time on the clock, the last resort everywhere."""
     text_characters: int = 16_000_000
     """Longest text of a document: about eight thousand pages."""

@@ -5,11 +5,7 @@ A process that dies or goes beyond its time is killed with all it has started, a
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import subprocess
-import sys
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -23,26 +19,12 @@ from crossrag.types import Document
 
 from .documents import check_regular, load_limited
 from .formats import is_plain
-from .frames import read_frame, write_frame
-from .limits import OUT_OF_MEMORY, Limits
+from .limits import Limits
+from .process import ParsingProcess
 from .repair import clean_text
 
 _IN_PROCESS_BYTES = 2**18
 """So much plain text takes milliseconds, whatever is in it."""
-_START_SECONDS = 60.0
-_DYING_SECONDS = 2.0
-_KEPT_ENVIRONMENT = (
-    "PATH",
-    "PYTHON",
-    "LANG",
-    "LC_",
-    "TZ",
-    "LD_LIBRARY_PATH",
-    "DYLD_",
-    "SYSTEMROOT",
-    "VIRTUAL_ENV",
-)
-"""Beginnings of the names that a parser needs; keys and passwords stay out of its reach."""
 
 
 class Loader:
@@ -61,8 +43,8 @@ class Loader:
     ) -> None:
         self._limits = limits or Limits()
         self._fields = tuple(fields)
-        self._idle: list[_Process] = []
-        self._all: set[_Process] = set()
+        self._idle: list[ParsingProcess] = []
+        self._all: set[ParsingProcess] = set()
         self._lock = threading.Lock()
         self._free = threading.Semaphore(workers or min(4, os.cpu_count() or 1))
         self._closed = False
@@ -121,130 +103,51 @@ class Loader:
             process = self._take()
             try:
                 reply = process.ask(request, self._limits)
-            except (
-                BaseException
-            ):  # Ctrl-C too: an answer that nobody waits for would be taken for the next one
+            except BaseException:  # Ctrl-C too: what nobody waits for would be taken for the next answer
                 self._drop(process)
                 raise
             if process.alive:
                 self._give_back(process)
             else:
                 self._drop(process)
+            if self._closed and "died" in reply:  # by our own hand
+                raise _closed()
             return reply
 
-    def _take(self) -> _Process:
+    def _take(self) -> ParsingProcess:
         while True:
             with self._lock:
                 if self._closed:
-                    raise UsageError("The loader is closed", hint="Use it within its with block")
+                    raise _closed()
                 process = self._idle.pop() if self._idle else None
             if process is None:
-                process = _Process()
-                with self._lock:
-                    self._all.add(process)
-                return process
+                return self._started()
             if process.alive:
                 return process
             self._drop(process)  # it died while idle, which is no file's fault
 
-    def _give_back(self, process: _Process) -> None:
+    def _started(self) -> ParsingProcess:
+        process = ParsingProcess()
+        with self._lock:
+            self._all.add(process)
+            closed = self._closed
+        if closed:  # meanwhile, by another thread
+            self._drop(process)
+            raise _closed()
+        return process
+
+    def _give_back(self, process: ParsingProcess) -> None:
         with self._lock:
             if not self._closed:
                 self._idle.append(process)
 
-    def _drop(self, process: _Process) -> None:
+    def _drop(self, process: ParsingProcess) -> None:
         process.kill()
         with self._lock:
             self._all.discard(process)
 
 
-class _Process:
-    """One child: asked one file at a time."""
-
-    def __init__(self) -> None:
-        self._child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "crossrag.loading.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # a group of its own: killed whole, and Ctrl-C is the parent's to handle
-            env={name: value for name, value in os.environ.items() if name.startswith(_KEPT_ENVIRONMENT)},
-        )
-        self._usable = True
-        self._expired = threading.Event()
-        if "ready" not in self._exchange({}, seconds=_START_SECONDS, limit=2**20):
-            self.kill()
-            raise LoadError(
-                "no process could be started to parse in",
-                hint=f"Try {sys.executable} -m crossrag.loading.worker",
-            )
-
-    @property
-    def alive(self) -> bool:
-        return self._usable and not self._expired.is_set() and self._child.poll() is None
-
-    def ask(self, request: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
-        """The child's reply; or in `exhausted` the limit that it went beyond, or in `died` how it ended."""
-        reply = self._exchange(request, seconds=limits.seconds, limit=4 * limits.text_characters + 2**25)
-        if not reply:
-            with contextlib.suppress(subprocess.TimeoutExpired):  # it is dying: let it, to know of what
-                self._child.wait(timeout=_DYING_SECONDS)
-            self.kill()
-            return {"exhausted": "seconds"} if self._expired.is_set() else self._ending()
-        self._usable = not reply.get("last")
-        return reply
-
-    def kill(self) -> None:
-        """End it now, with all that it may have started."""
-        self._usable = False
-        _kill_group(self._child)
-        self._child.wait()
-        for stream in (self._child.stdin, self._child.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):  # what was not sent yet cannot be
-                    stream.close()
-
-    def _exchange(self, request: Mapping[str, Any], *, seconds: float, limit: int) -> dict[str, Any]:
-        """Send, unless there is nothing to send, and wait; nothing where no whole answer came in time."""
-        stdin, stdout = self._child.stdin, self._child.stdout
-        if stdin is None or stdout is None:
-            return {}
-        timer = threading.Timer(seconds, self._expire)
-        timer.daemon = True
-        timer.start()
-        try:
-            if request:
-                write_frame(stdin, request)
-            return read_frame(stdout, limit=limit) or {}
-        except (OSError, ValueError):
-            return {}
-        finally:
-            timer.cancel()
-
-    def _expire(self) -> None:
-        self._expired.set()
-        _kill_group(self._child)
-
-    def _ending(self) -> dict[str, Any]:
-        code = self._child.returncode or 0
-        if code == OUT_OF_MEMORY:
-            return {"exhausted": "memory"}
-        if sys.platform != "win32" and code == -signal.SIGXCPU:
-            return {"exhausted": "cpu_seconds"}
-        return {"died": signal.Signals(-code).name if code < 0 else f"exit code {code}"}
-
-
-def _kill_group(child: subprocess.Popen[bytes]) -> None:
-    if sys.platform == "win32":
-        child.kill()
-        return
-    # Until it is waited for, no other process can have its number.
-    if child.returncode is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
-
-
-def _kill_all(processes: set[_Process]) -> None:
+def _kill_all(processes: set[ParsingProcess]) -> None:
     while processes:
         processes.pop().kill()
 
@@ -252,6 +155,10 @@ def _kill_all(processes: set[_Process]) -> None:
 def _document(fields: Mapping[str, Any]) -> Document:
     lists = {key: tuple(fields[key]) for key in ("page_starts", "page_names", "notices")}
     return Document(**{**fields, **lists})
+
+
+def _closed() -> UsageError:
+    return UsageError("The loader is closed", hint="Use it within its with block")
 
 
 def _error(reply: Mapping[str, Any], source: str, limits: Limits) -> LoadError:
