@@ -138,7 +138,7 @@ def names() -> Iterator[tuple[bytes, bytes]]:
     yield b"n" * 251 + b".txt", b"a long name\n"
     yield b"line\nbreak.txt", b"a name in two lines\n"
     yield b"no-utf8-\xff\xfe.txt", b"a name in no encoding\n"
-    yield b"no-utf8-\xff\xfe.csv", b"a,b\n1,2\n"
+    yield b"no-utf8-\xff\xfe.html", b"<p>a name in no encoding"
     yield b"..%2f..%2fetc%2fpasswd.txt", b"a name that looks like a path\n"
     yield b"back\\slash.txt", b"a name that looks like a path elsewhere\n"
     yield "\u202etxt.fdp.txt".encode(), b"a name that reads backwards\n"

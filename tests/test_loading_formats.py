@@ -258,6 +258,7 @@ def test_every_row_says_what_its_cells_are(text: str, lines: list[str]) -> None:
 def test_chosen_columns_come_in_the_order_of_choice() -> None:
     table = "id\ttext\tteam\n7\tHello\tred\n"
     assert parse(table, ".tsv", fields=["team", "text", "none"]).text == "team: red; text: Hello"
+    assert parse(table, ".tsv", fields=["none"]).text == "id: 7; text: Hello; team: red"
 
 
 # --- JSON -------------------------------------------------------------------------------------------------
@@ -283,6 +284,7 @@ def test_json_becomes_lines_that_name_their_values(json: str, text: str) -> None
 def test_chosen_fields_of_json() -> None:
     lines = '{"a": {"b": "x"}, "c": "y", "l": [{"m": 1}, {"m": 2}]}\n\n{"c": "z"}\n'
     assert parse(lines, ".jsonl", fields=["c", "a.b", "l.m"]).text == "c: y\na.b: x\nl.m: 1, 2\n\nc: z"
+    assert parse(lines, ".jsonl", fields=["none"]).text.endswith("\n\nc: z")
 
 
 def test_a_line_that_is_no_json_is_named() -> None:

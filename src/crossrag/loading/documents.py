@@ -21,14 +21,28 @@ _TITLE_LENGTH = 200
 """A title goes with every chunk; a longer one is no title."""
 
 
-def load(path: Path, *, document_id: str, source: str, metadata: Mapping[str, Any] | None = None) -> Document:
-    """Read a file.
+def load(
+    path: Path,
+    *,
+    document_id: str,
+    source: str,
+    metadata: Mapping[str, Any] | None = None,
+    fields: Sequence[str] = (),
+) -> Document:
+    """Read a file; the arguments are those of `load_bytes`.
 
     Raises:
         LoadError: It cannot be read, or not as what its suffix says.
     """
     data = read_regular(path, source)
-    return load_bytes(data, suffix=path.suffix, document_id=document_id, source=source, metadata=metadata)
+    return load_bytes(
+        data,
+        suffix=path.suffix,
+        document_id=document_id,
+        source=source,
+        metadata=metadata,
+        fields=fields,
+    )
 
 
 def load_bytes(
@@ -49,7 +63,7 @@ def load_bytes(
         source: What a citation shows.
         metadata: What else is known of the document; goes before what the document says of itself. A `title`
             in it becomes the document's.
-        fields: Columns of a table or dotted names in JSON to keep, in order; all where there are none.
+        fields: Columns of a table or dotted names in JSON to keep, in order; all where it has none of them.
 
     Raises:
         LoadError: The type is unknown, or the bytes are not of it.

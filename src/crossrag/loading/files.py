@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,10 @@ def _reason_against(path: Path, root: Path) -> str:
     return "is a pipe" if stat.S_ISFIFO(mode) else "is a socket" if stat.S_ISSOCK(mode) else "is a device"
 
 
+def _is_among(files: Collection[Path], folder: Path, name: str) -> bool:
+    return folder / name in files
+
+
 def _described(
     sidecars: Sequence[Path], known: Sequence[Path]
 ) -> tuple[dict[Path, Mapping[str, Any]], list[str]]:
@@ -169,7 +174,7 @@ def _described(
         except LoadError as error:
             notices.append(f"{error.message}; it does not count")
             continue
-        sidecar = read_sidecar(data, is_document=lambda name, folder=folder: folder / name in files)  # type: ignore[misc]
+        sidecar = read_sidecar(data, is_document=partial(_is_among, files, folder))
         notices += [f"{path.as_posix()}, {notice}" for notice in sidecar.notices]
         for name, values in sidecar.by_path.items():
             described = folder / name

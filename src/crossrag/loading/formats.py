@@ -63,7 +63,7 @@ def parse(data: bytes, *, suffix: str, fields: Sequence[str] = ()) -> Parsed:
     Args:
         data: The whole file.
         suffix: Such as `.md`, in any case.
-        fields: Columns of a table or dotted names in JSON to keep, in order; other types know none.
+        fields: Columns of a table or dotted names in JSON to keep, in order; all where it has none of them.
 
     Raises:
         LoadError: Type unknown, bytes of another one, or broken. The message goes on after the file's name.

@@ -27,7 +27,8 @@ def parse_json(data: bytes, *, fields: Sequence[str] = ()) -> Parsed:
 
     Args:
         data: JSON in any encoding of Unicode.
-        fields: Dotted names such as `author.name`, to keep these alone, in this order.
+        fields: Dotted names such as `author.name`, to keep these alone, in order; all where no record has
+            any of them.
     """
     value = _decoded(decode(data), "is")
     records = value if isinstance(value, list) else [value]
@@ -58,7 +59,8 @@ def _decoded(text: str, what: str) -> Any:
 
 def _joined(records: Sequence[Any], fields: Sequence[str]) -> str:
     blocks = (clean_text("\n".join(_lines(record, fields))).strip() for record in records)
-    return "\n\n".join(filter(None, blocks))
+    text = "\n\n".join(filter(None, blocks))
+    return text if text or not fields else _joined(records, ())
 
 
 def _lines(record: Any, fields: Sequence[str]) -> Iterator[str]:

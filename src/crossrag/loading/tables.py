@@ -8,8 +8,10 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from types import ModuleType
 from typing import Any
 
 from crossrag.errors import LoadError
@@ -28,7 +30,7 @@ def parse_csv(data: bytes, *, fields: Sequence[str] = ()) -> Parsed:
 
     Args:
         data: Text in any encoding.
-        fields: Columns to keep, in this order; all where there are none.
+        fields: Columns to keep, in this order; all where the table has none of them.
     """
     text = clean_text(decode(data))
     csv.field_size_limit(max(_LONGEST_CELL, csv.field_size_limit()))  # one for the whole process
@@ -76,9 +78,7 @@ def _are_names(row: Sequence[str]) -> bool:
 
 
 def _chosen(names: Sequence[str], fields: Sequence[str]) -> list[int] | None:
-    if not fields or not names:
-        return None
-    return [names.index(field) for field in fields if field in names]
+    return [names.index(field) for field in fields if field in names] or None
 
 
 def _line(row: Sequence[str], names: Sequence[str], chosen: Sequence[int] | None) -> str:
@@ -100,7 +100,7 @@ def parse_workbook(data: bytes, *, fields: Sequence[str] = ()) -> Parsed:
     check_archive(data, holds="xl/", kind="Excel workbook")
     openpyxl = needed("openpyxl", package="openpyxl", extra="office")
     try:
-        book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
+        book = _opened(openpyxl, data)
         names, pages = [], []
         for sheet in book.worksheets:
             names.append(f"sheet {clean_text(sheet.title)}")
@@ -115,6 +115,12 @@ def parse_workbook(data: bytes, *, fields: Sequence[str] = ()) -> Parsed:
         raise LoadError(f"is no Excel workbook that can be read: {reason}", hint=OFFICE_HINT) from None
     text, starts = join_pages(pages)
     return Parsed(text=text, title=title, page_starts=starts, page_names=tuple(names) if starts else ())
+
+
+def _opened(openpyxl: ModuleType, data: bytes) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of styles and checks that it does not know and nobody needs
+        return openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
 
 
 def _cell(value: Any) -> str:

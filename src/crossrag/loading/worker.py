@@ -21,6 +21,7 @@ from .frames import read_frame, write_frame
 from .limits import OUT_OF_MEMORY, Limits, forbid_core_dumps, limit_this_process, peak_memory
 
 _LONGEST_REQUEST = 2**24
+_LARGEST_KEPT = 2**28
 _FORBIDDEN = (
     *("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto", "urllib.Request"),
     *("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty"),
@@ -93,7 +94,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     except RecursionError:
         return {"message": f"{request['source']}: is nested too deeply", "hint": "Flatten it", "last": True}
     # What a large file took is not always given back; a fresh process is small again.
-    reply["last"] = peak_memory() > max(limits.memory_bytes // 2, 2**27)
+    reply["last"] = peak_memory() > _LARGEST_KEPT
     return reply
 
 

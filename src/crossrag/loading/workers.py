@@ -35,7 +35,7 @@ class Loader:
     Args:
         limits: What one file may take.
         workers: Most processes at once; a thread that finds all of them busy waits.
-        fields: Columns of tables and dotted names in JSON to keep, in order; all where there are none.
+        fields: Columns of tables, dotted names in JSON to keep, in order; all where a file has none of them.
     """
 
     def __init__(
