@@ -71,7 +71,7 @@ class Loader:
             )
         reply = self._ask(
             {
-                "path": str(path),
+                "path": str(path.absolute()),  # whatever the folder in which the child was started
                 "document_id": document_id,
                 "source": source,
                 "metadata": dict(metadata or {}),
