@@ -15,7 +15,7 @@ from .repair import clean_text
 RESERVED = frozenset(
     (
         *("source", "document_id", "chunk_id", "chunk_length", "variant", "start", "end"),
-        *("title", "title_path", "page", "page_name", "generation", "tenant"),
+        *("title", "title_path", "page", "page_name", "generation", "minhash", "tenant"),
     )
 )
 """Names that a chunk's own payload uses; metadata of a user can not replace them."""
