@@ -23,6 +23,8 @@ from crossrag.loading import Found, Limits, Loader, clean_text, find_files
 if TYPE_CHECKING:
     from crossrag.types import Document
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a limit on memory")
+
 SCRIPT = Path(__file__).parent.parent / "scripts" / "hostile_files.py"
 LIMITS = Limits(
     file_bytes=64 * 2**20,

@@ -18,6 +18,8 @@ from crossrag.errors import LoadError, UsageError
 from crossrag.loading import Limits, Loader, load
 from crossrag.loading.process import ParsingProcess
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+
 EXAMPLES = Path(__file__).parent.parent / "src" / "crossrag" / "examples"
 BUSY = b"<p " + b" ".join(b"a%d=1" % number for number in range(200_000)) + b">x"
 """A page that takes the parser a long time."""
