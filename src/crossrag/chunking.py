@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 from uuid import UUID, uuid5
@@ -65,8 +66,9 @@ def split(
     splitter = _splitter(document.markdown, size, overlap, unit, tokenizer_file)
     headings = list(_headings(document.text)) if document.markdown else []
     chunks = []
-    for position, (start, end) in enumerate(_trimmed(document.text, splitter, size)):
+    for position, (start, end) in enumerate(_trimmed(document, splitter, size)):
         text = document.text[start:end]
+        page = bisect_right(document.page_starts, start)
         chunk = Chunk(
             id=identify(document.id, generation, position, text),
             document_id=document.id,
@@ -77,7 +79,8 @@ def split(
             position=position,
             title=document.title,
             title_path=_path_at(headings, start),
-            page=bisect_right(document.page_starts, start) or None,
+            page=page or None,
+            page_name=document.page_names[page - 1] if page and document.page_names else "",
             generation=generation,
             metadata=document.metadata,
         )
@@ -146,10 +149,12 @@ def _tokenizer(path: str) -> Tokenizer:
     return tokenizer
 
 
-def _trimmed(text: str, splitter: MarkdownSplitter | TextSplitter, size: int) -> list[tuple[int, int]]:
+def _trimmed(
+    document: Document, splitter: MarkdownSplitter | TextSplitter, size: int
+) -> list[tuple[int, int]]:
     """Start and end of each chunk without the white space around it; both ascend strictly."""
     spans: list[tuple[int, int]] = []
-    for offset, piece in _pieces(text, splitter, size):
+    for offset, piece in _all_pieces(document, splitter, size):
         start = offset + len(piece) - len(piece.lstrip())
         end = offset + len(piece.rstrip())
         if start >= end or (spans and end <= spans[-1][1]):
@@ -158,6 +163,16 @@ def _trimmed(text: str, splitter: MarkdownSplitter | TextSplitter, size: int) ->
             spans.pop()
         spans.append((start, end))
     return spans
+
+
+def _all_pieces(
+    document: Document, splitter: MarkdownSplitter | TextSplitter, size: int
+) -> Iterator[tuple[int, str]]:
+    """Text flows from page to page, but no chunk is of two slides or sheets: a citation names only one."""
+    begins = document.page_starts if document.page_names else (0,)
+    for begin, end in pairwise((*begins, len(document.text))):
+        for offset, piece in _pieces(document.text[begin:end], splitter, size):
+            yield begin + offset, piece
 
 
 def _pieces(text: str, splitter: MarkdownSplitter | TextSplitter, size: int) -> Iterator[tuple[int, str]]:

@@ -39,8 +39,13 @@ class Document:
     markdown: bool = False
     """Whether the text is Markdown, so that its headings become title paths."""
     page_starts: tuple[int, ...] = ()
-    """Offset in `text` at which page 1, 2, 3… begins; empty where there are no pages."""
+    """Offset in `text` at which page, slide or sheet 1, 2, 3… begins; empty where there are none."""
+    page_names: tuple[str, ...] = ()
+    """What each is called where it is no page, such as `slide 3` or `sheet Q3`; else empty."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Names with plain values: text, numbers, true, false, and lists of these."""
+    notices: tuple[str, ...] = ()
+    """What the loader could not keep, in words, such as a line of front matter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +65,9 @@ class Chunk:
     title_path: tuple[str, ...] = ()
     """Headings above the passage, outermost first."""
     page: int | None = None
+    """Number of the page, slide or sheet on which it begins, from 1."""
+    page_name: str = ""
+    """What that is called where it is no page, such as `slide 3` or `sheet Q3`."""
     generation: str = ""
     """Which state of the document it was cut from; a document's chunks that are found together share it."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -69,9 +77,9 @@ class Chunk:
 
     @property
     def location(self) -> str:
-        """Where a reader finds it: `handbook.pdf, page 12` or `guide.md, Backup > Schedule`."""
+        """Where a reader finds it: `a.pdf, page 12`, `b.pptx, slide 3`, `c.md, Backup > Schedule`."""
         if self.page is not None:
-            return f"{self.source}, page {self.page}"
+            return f"{self.source}, {self.page_name or f'page {self.page}'}"
         return f"{self.source}, {' > '.join(self.title_path)}" if self.title_path else self.source
 
     @property
@@ -103,6 +111,8 @@ class Chunk:
             metadata["page"] = self.page
         if self.minhash:
             metadata["minhash"] = self.minhash
+        if self.page_name:
+            metadata["page_name"] = self.page_name
         return {"page_content": self.text, "metadata": metadata}
 
     @classmethod
@@ -124,6 +134,7 @@ class Chunk:
             page=rest.pop("page", None),
             generation=rest.pop("generation", ""),
             minhash=rest.pop("minhash", ""),
+            page_name=rest.pop("page_name", ""),
             metadata=rest,
         )
 
