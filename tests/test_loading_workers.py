@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -92,6 +93,26 @@ def test_one_process_serves_many_files(loader: Loader) -> None:
     with pytest.raises(UsageError, match="loader is closed"):
         loader.load(path, document_id="1", source="a.pdf")
     loader.close()
+
+
+def test_a_large_parent_does_not_make_its_children_seem_large(loader: Loader) -> None:
+    ballast = bytearray(b"x") * (400 * 2**20)
+    loader.load(EXAMPLES / "bm25.html", document_id="1", source="b")
+    first = children_of(os.getpid())
+    loader.load(EXAMPLES / "bm25.html", document_id="1", source="b")
+    assert len(ballast) > 0
+    assert first
+    assert children_of(os.getpid()) == first
+
+
+def test_a_child_that_has_grown_is_replaced(loader: Loader, tmp_path: Path) -> None:
+    (tmp_path / "large.html").write_bytes(b"<p>words</p>" * 2_000_000)
+    loader.load(EXAMPLES / "bm25.html", document_id="1", source="b")
+    first = children_of(os.getpid())
+    with contextlib.suppress(LoadError):
+        loader.load(tmp_path / "large.html", document_id="1", source="large")
+    loader.load(EXAMPLES / "bm25.html", document_id="1", source="b")
+    assert not children_of(os.getpid()) & first
 
 
 def test_threads_share_the_pool(loader: Loader) -> None:
