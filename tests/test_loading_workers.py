@@ -27,7 +27,7 @@ BUSY = b"<p " + b" ".join(b"a%d=1" % number for number in range(200_000)) + b">x
 
 @pytest.fixture
 def loader() -> Iterator[Loader]:
-    with Loader(Limits(cpu_seconds=1, seconds=20), workers=2) as made:
+    with Loader(Limits(cpu_seconds=1, seconds=120), workers=2) as made:
         yield made
 
 
@@ -134,12 +134,12 @@ def test_processor_time_is_limited_and_the_next_file_is_read(loader: Loader, tmp
 
 def test_the_clock_is_the_last_resort(tmp_path: Path) -> None:
     (tmp_path / "busy.html").write_bytes(BUSY)
-    with Loader(Limits(seconds=0.5), workers=1) as loader:
+    with Loader(Limits(seconds=3), workers=1) as loader:
         loader.load(EXAMPLES / "bm25.html", document_id="1", source="warm")
         started = time.perf_counter()
-        with pytest.raises(LoadError, match=r"takes more than 0\.5 s to parse"):
+        with pytest.raises(LoadError, match=r"takes more than 3 s to parse"):
             loader.load(tmp_path / "busy.html", document_id="1", source="busy.html")
-        assert time.perf_counter() - started < 5
+        assert time.perf_counter() - started < 15
         assert loader.load(EXAMPLES / "bm25.html", document_id="1", source="b").text
 
 
