@@ -30,7 +30,7 @@ LIMITS = Limits(
     file_bytes=64 * 2**20,
     memory_bytes=256 * 2**20,
     cpu_seconds=1,
-    seconds=20,
+    seconds=120,
     text_characters=8_000_000,
 )
 REASONS = {

@@ -27,7 +27,7 @@ BUSY = b"<p " + b" ".join(b"a%d=1" % number for number in range(200_000)) + b">x
 
 @pytest.fixture
 def loader() -> Iterator[Loader]:
-    with Loader(Limits(cpu_seconds=1, seconds=20), workers=2) as made:
+    with Loader(Limits(cpu_seconds=1, seconds=120), workers=2) as made:
         yield made
 
 
@@ -94,6 +94,26 @@ def test_one_process_serves_many_files(loader: Loader) -> None:
     loader.close()
 
 
+def test_a_large_parent_does_not_make_its_children_seem_large(loader: Loader) -> None:
+    ballast = bytearray(b"x") * (400 * 2**20)
+    loader.load(EXAMPLES / "bm25.html", document_id="1", source="b")
+    first = children_of(os.getpid())
+    loader.load(EXAMPLES / "bm25.html", document_id="1", source="b")
+    assert len(ballast) > 0
+    assert first
+    assert children_of(os.getpid()) == first
+
+
+def test_a_child_that_has_grown_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "large.txt").write_bytes(b"word " * 12_000_000)
+    with Loader(Limits(text_characters=10_000), workers=1) as loader:
+        loader.load(EXAMPLES / "quick-reference.pdf", document_id="1", source="b")
+        first = children_of(os.getpid())
+        with pytest.raises(LoadError, match="has 60000000 characters of text, more than 10000"):
+            loader.load(tmp_path / "large.txt", document_id="1", source="large")
+        assert not wait_until_gone(first)
+
+
 def test_threads_share_the_pool(loader: Loader) -> None:
     paths = [EXAMPLES / name for name in ("quick-reference.pdf", "bm25.html", "own-models.html")] * 8
     with ThreadPoolExecutor(6) as threads:
@@ -114,12 +134,12 @@ def test_processor_time_is_limited_and_the_next_file_is_read(loader: Loader, tmp
 
 def test_the_clock_is_the_last_resort(tmp_path: Path) -> None:
     (tmp_path / "busy.html").write_bytes(BUSY)
-    with Loader(Limits(seconds=0.5), workers=1) as loader:
+    with Loader(Limits(seconds=3), workers=1) as loader:
         loader.load(EXAMPLES / "bm25.html", document_id="1", source="warm")
         started = time.perf_counter()
-        with pytest.raises(LoadError, match=r"takes more than 0\.5 s to parse"):
+        with pytest.raises(LoadError, match=r"takes more than 3 s to parse"):
             loader.load(tmp_path / "busy.html", document_id="1", source="busy.html")
-        assert time.perf_counter() - started < 5
+        assert time.perf_counter() - started < 15
         assert loader.load(EXAMPLES / "bm25.html", document_id="1", source="b").text
 
 

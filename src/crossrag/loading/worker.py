@@ -21,7 +21,7 @@ from .frames import read_frame, write_frame
 from .limits import OUT_OF_MEMORY, Limits, forbid_core_dumps, limit_this_process, peak_memory
 
 _LONGEST_REQUEST = 2**24
-_LARGEST_KEPT = 2**28
+_LARGEST_KEPT = 2**27
 _FORBIDDEN = (
     *("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto", "urllib.Request"),
     *("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty"),
