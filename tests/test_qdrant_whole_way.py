@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from crossrag import ConfigError, IndexMissingError, Rag, StoreError
+from crossrag import ConfigError, IndexMissingError, Rag, StoreError, UsageError, archive, maintenance
 from crossrag.config import IndexSettings, QdrantSettings, RerankingSettings, Settings
 from crossrag.registry import diagnose
 from crossrag.stores.qdrant_connection import OLDEST_SERVER
@@ -53,6 +53,22 @@ def test_one_url_and_nothing_else_changes(server: FakeQdrant, corpus: Path, tmp_
         assert served.ingest(corpus, rebuild=True).added == 2
         assert served.store.count() == sum(document.chunks for document in served.documents())
     assert not (tmp_path / "served" / "shard").exists()
+
+
+def test_an_index_moves_to_a_server_without_embedding(
+    server: FakeQdrant, corpus: Path, tmp_path: Path
+) -> None:
+    with made(tmp_path / "embedded") as embedded, made(tmp_path / "served", url=server.url) as served:
+        embedded.ingest(corpus)
+        archive.export(embedded.index, tmp_path / "moved.crossrag")
+        archive.load(served.index, tmp_path / "moved.crossrag")
+        assert isinstance(served.embedder, HashedEmbedder)
+        assert served.embedder.calls == 0
+        here, there = (maintenance.verify(rag.index, vectors=True) for rag in (embedded, served))
+        assert (here.digest, here.differences) == (there.digest, ())
+        assert served.ingest(corpus).unchanged == 3
+        with pytest.raises(UsageError, match="embedded index"):
+            maintenance.reindex(served.index)
 
 
 def test_another_server_knows_nothing_of_the_first(server: FakeQdrant, corpus: Path, tmp_path: Path) -> None:
