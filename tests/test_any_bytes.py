@@ -83,7 +83,7 @@ def check(data: bytes, suffix: str) -> None:
 
 
 def strings(seed: int, count: int) -> list[bytes]:
-    print(f"seed {seed}")  # noqa: T201 - shown where the test fails
+    print(f"seed {seed}")
     dice = random.Random(seed)  # noqa: S311 - a test that can be repeated
     made = []
     for _ in range(count):

@@ -69,6 +69,8 @@ class Index:
         self._held: Store | None = None
         """An index of other settings, opened for its lock alone."""
         self._manifest: Manifest | None = None
+        self._counted: tuple[int, int] | None = None
+        """Epoch of the manifest, and number of passages then."""
 
     # --- reading
 
@@ -108,6 +110,14 @@ class Index:
     ) -> Rankings:
         """As `Store.search`; sees every document whole, also while documents are written."""
         return SteadySearch(self.store, self.manifest).search(dense, sparse, limit=limit, where=where)
+
+    def count(self) -> int:
+        """Passages in the store, counted once for each state of the manifest: an engine counts one by one."""
+        epoch = self.manifest.view().epoch
+        counted = self._counted
+        if counted is None or counted[0] != epoch:
+            self._counted = counted = epoch, self.store.count()
+        return counted[1]
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -274,6 +284,7 @@ class Index:
     def _close(self) -> None:
         with self._opening:
             store, self._store = self._store, None
+            self._counted = None
             manifest, self._manifest = self._manifest, None
             if manifest is not None:
                 manifest.close()

@@ -33,6 +33,10 @@ class Searchable(Protocol):
         """As `Store.search`."""
         ...
 
+    def count(self) -> int:
+        """Number of passages, by whose logarithm BM25 grows."""
+        ...
+
 
 def retrieve(
     query: str,
