@@ -71,6 +71,33 @@ def test_an_index_moves_to_a_server_without_embedding(
             maintenance.reindex(served.index)
 
 
+def test_what_another_machine_wrote_is_not_written_over(
+    server: FakeQdrant, corpus: Path, tmp_path: Path
+) -> None:
+    with made(tmp_path / "one", url=server.url) as one, made(tmp_path / "two", url=server.url) as two:
+        one.ingest(corpus)
+        for write in (lambda: two.ingest(corpus), lambda: maintenance.repair(two.index)):
+            with pytest.raises(UsageError, match="not written from here"):
+                write()
+        assert two.search("blue whale")[0].chunk == one.search("blue whale")[0].chunk
+        assert maintenance.verify(one.index).agrees
+        assert two.ingest(corpus, rebuild=True).added == 3
+        assert two.ingest(corpus).unchanged == 3
+
+
+def test_a_server_is_verified_and_mended(server: FakeQdrant, corpus: Path, tmp_path: Path) -> None:
+    with made(tmp_path / "served", url=server.url) as rag:
+        rag.ingest(corpus)
+        before = maintenance.verify(rag.index, vectors=True).digest
+        damaged = next(entry for entry in rag.documents() if entry.source.endswith("whales.txt"))
+        rag.store.delete_document(damaged.id)
+        assert [one.kind for one in maintenance.verify(rag.index).differences] == ["missing"]
+        assert maintenance.repair(rag.index).rewritten == 1
+        assert maintenance.verify(rag.index, vectors=True).digest == before
+        assert maintenance.delete(rag.index, ["*/whales.txt"])
+        assert rag.store.count() == sum(entry.chunks for entry in rag.documents())
+
+
 def test_another_server_knows_nothing_of_the_first(server: FakeQdrant, corpus: Path, tmp_path: Path) -> None:
     with made(tmp_path / "index") as rag:
         rag.ingest(corpus)

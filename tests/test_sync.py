@@ -165,26 +165,26 @@ def test_a_file_that_changed_a_moment_ago_is_read_again(rag: Rag, docs: Path) ->
 def test_a_file_that_changes_while_it_is_read_is_indexed_as_it_ended(
     rag: Rag, docs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = loading.load
+    real = loading.Loader.load
     changed: list[Path] = []
 
-    def meddling(path: Path, **named: Any) -> Any:
-        document = real(path, **named)
+    def meddling(loader: loading.Loader, path: Path, **named: Any) -> Any:
+        document = real(loader, path, **named)
         if path.name == "two.txt" and not changed:
             changed.append(path)
             write(docs, two=lines("two", 2, 5))
         return document
 
     with monkeypatch.context() as patched:
-        patched.setattr(loading, "load", meddling)
+        patched.setattr(loading.Loader, "load", meddling)
         rag.ingest(docs)
     assert digest(rag) == fresh(docs, tmp_path / "fresh")
 
-    def never_done(path: Path, **named: Any) -> Any:
+    def never_done(loader: loading.Loader, path: Path, **named: Any) -> Any:
         write(docs, two=os.urandom(4).hex())
-        return real(path, **named)
+        return real(loader, path, **named)
 
-    monkeypatch.setattr(loading, "load", never_done)
+    monkeypatch.setattr(loading.Loader, "load", never_done)
     write(docs, two="x")
     (failure,) = rag.ingest(docs).failed
     assert failure.reason.startswith("changes while it is read")
@@ -307,7 +307,7 @@ def fail_at(rag: Rag, docs: Path, countdown: list[int], monkeypatch: pytest.Monk
             rag.index, "_manifest", Faulty(manifest, {"begin", "flip", "forget", "restamp"}, countdown)
         )
         patched.setattr(rag.embedder, "embed_documents", failing(rag.embedder.embed_documents, countdown))
-        patched.setattr(loading, "load", failing(loading.load, countdown))
+        patched.setattr(loading.Loader, "load", failing(loading.Loader.load, countdown))
         with suppress(OSError):
             rag.ingest(docs)
 

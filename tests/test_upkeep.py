@@ -23,8 +23,8 @@ from crossrag import (
     StoreError,
     StoreLockedError,
     UsageError,
-    index,
     maintenance,
+    places,
     watching,
 )
 from crossrag.manifest import writer_lock
@@ -220,7 +220,7 @@ def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(small_disk: Path, tmp_
 
 def test_there_must_be_room_for_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "docs", one=lines("one", 1, 5))
-    monkeypatch.setattr(index, "_SPARE_BYTES", 1 << 60)
+    monkeypatch.setattr(places, "_SPARE_BYTES", 1 << 60)
     with opened(tmp_path / "index") as rag, pytest.raises(StoreError, match=r"MiB free .* are needed"):
         rag.ingest(tmp_path / "docs")
 

@@ -290,9 +290,9 @@ class _Archive:
     def _entry(self, row: dict[str, Any]) -> Entry:
         texts = [row.get(name) for name in ("id", "source", "content_hash", "generation")]
         chunks = row.get("chunks")
-        if len(row) != 5 or not all(isinstance(text, str) and text for text in texts):
+        if len(row) != 6 or not all(isinstance(text, str) and text for text in texts):
             raise self.refusal(f"{_DOCUMENTS} is damaged")
-        if not isinstance(chunks, int) or chunks < 1:
+        if not isinstance(chunks, int) or chunks < 1 or not isinstance(row.get("metadata"), dict):
             raise self.refusal(f"{_DOCUMENTS} is damaged")
         return Entry(**row)
 

@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import answering, chunking, registry
+from . import answering, chunking, loading, registry
 from .errors import ConfigError, UsageError
 from .score_cache import CachedReranker
 
@@ -56,6 +56,13 @@ def generator(settings: Settings, *, reranker: Reranker | None, embedder: Embedd
             hint="Set reranking.model, or generator.model to openai:MODEL",
         )
     return registry.load("generators", name, reranker=reranker, embedder=embedder)
+
+
+def loader(settings: Settings) -> loading.Loader:
+    """From `loading`: reads files in child processes with limits, which are started when they are needed."""
+    given = settings.loading.model_dump()
+    workers, fields = given.pop("workers"), given.pop("fields")
+    return loading.Loader(loading.Limits(**given), workers or None, fields=fields)
 
 
 def index_folder(settings: Settings) -> Path:

@@ -10,7 +10,6 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -40,40 +39,54 @@ class Found:
 
     files: tuple[File, ...]
     skipped: tuple[Failure, ...]
+    notices: tuple[str, ...] = ()
+    """What could not be used of `metadata.jsonl` and `.gitignore`, and why."""
 
 
-def collect(roots: Sequence[Path], *, globs: Sequence[str] = (), exclude: Sequence[str] = ()) -> Found:
-    """Files below all roots that a parser is for.
+def collect(
+    roots: Sequence[Path],
+    *,
+    globs: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    gitignore: bool = True,
+) -> Found:
+    """Files below all roots that a parser is for, with what `metadata.jsonl` says of them.
 
     Args:
         roots: Whole paths of files and folders.
-        globs: Only files that one of these patterns fits: by name, or by path below the root where the
-            pattern has a slash. `*` fits slashes too.
+        globs: Only files that one of these patterns fits, as in `.gitignore`.
         exclude: No file, and nothing in a folder, that one of these fits.
+        gitignore: Whether `.gitignore` files count.
 
     Raises:
         LoadError: A folder cannot be listed.
+        UsageError: A pattern cannot be used.
     """
-    files: dict[str, File] = {}
-    unknown: dict[str, Failure] = {}
+    chosen: dict[str, File] = {}
+    skipped: dict[str, Failure] = {}
+    notices: list[str] = []
     for root in roots:
-        found = loading.find_files(root)
+        found = loading.find_files(root, glob=globs, exclude=exclude, gitignore=gitignore)
+        notices += found.notices
         for path in found.known:
-            below = path.relative_to(root).as_posix() if path != root else path.name
-            if not _wanted(below, globs, exclude):
-                continue
-            source = f"{root.name}/{below}" if path != root else below
             identity = identify(path)
-            files.setdefault(
-                identity, File(path=path, document_id=identity, source=loading.clean_text(source))
+            file = File(
+                path=path,
+                document_id=identity,
+                source=_label(path, root),
+                metadata=found.metadata.get(path, {}),
             )
-        for path in found.unknown:
-            if _wanted(path.relative_to(root).as_posix() if path != root else path.name, globs, exclude):
-                reason = f"no parser for {path.suffix or 'its type'}"
-                unknown.setdefault(
-                    identify(path), Failure(source=loading.clean_text(path.name), reason=reason)
-                )
-    return Found(tuple(files.values()), tuple(unknown.values()))
+            chosen.setdefault(identity, file)
+        unread = [(path, f"no parser for {path.suffix or 'its type'}") for path in found.unknown]
+        for path, reason in (*unread, *found.skipped):
+            skipped.setdefault(identify(path), Failure(source=_label(path, root), reason=reason))
+    return Found(tuple(chosen.values()), tuple(skipped.values()), tuple(dict.fromkeys(notices)))
+
+
+def _label(path: Path, root: Path) -> str:
+    """What a reader sees: the path from the root's own name on."""
+    below = path.name if path == root else f"{root.name}/{path.relative_to(root).as_posix()}"
+    return loading.clean_text(below)
 
 
 def identify(path: Path) -> str:
@@ -139,16 +152,3 @@ def digest(path: Path) -> str:
         while block := file.read(_BLOCK):
             made.update(block)
     return made.hexdigest()
-
-
-def _wanted(below: str, globs: Sequence[str], exclude: Sequence[str]) -> bool:
-    if globs and not any(_fits(below, pattern) for pattern in globs):
-        return False
-    parts = below.split("/")
-    folders = ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
-    return not any(_fits(part, pattern.rstrip("/")) for part in folders for pattern in exclude)
-
-
-def _fits(below: str, pattern: str) -> bool:
-    subject = below if "/" in pattern else below.rpartition("/")[2]
-    return fnmatchcase(subject, pattern.removeprefix("./").removeprefix("**/"))

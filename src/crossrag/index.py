@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,8 +34,6 @@ _STORES_WITH_A_LOCK = {"edge"}
 """They belong to one process while they are open; of others, only the manifest can say who may write."""
 _PATIENCE = 30.0
 """Seconds to wait for another writer."""
-_SPARE_BYTES = 64 << 20
-"""Left free on disk: the engine's log and what it maps into memory may take 53 MB, whatever is in it."""
 
 
 def _silent(_: Progress) -> None:
@@ -136,7 +133,7 @@ class Index:
     ) -> Plan:
         """What `ingest` would do; writes nothing, and needs no index."""
         roots = _existing(roots)
-        found = files.collect(roots, globs=selection.globs, exclude=selection.exclude)
+        found = _collected(roots, selection)
         known = self.manifest.entries() if self._manifest_file.is_file() else {}
         wanted = {file.document_id for file in found.files}
         prunable = known if selection.prune else ()
@@ -150,7 +147,7 @@ class Index:
                 indexing.Progress(stage="comparing", done=done, total=total, source=source)
             ),
         )
-        return plan.with_skipped(found.skipped)
+        return plan.with_found(found)
 
     def ingest(
         self,
@@ -165,7 +162,7 @@ class Index:
         with self._turn():
             if rebuild:
                 roots = _existing(roots)
-                _refuse_nothing(files.collect(roots, globs=selection.globs, exclude=selection.exclude), roots)
+                _refuse_nothing(_collected(roots, selection), roots)
                 self._drop()
             plan = self.plan(roots, selection, progress=progress)
             if plan == Plan() and not self.manifest.entries():
@@ -250,14 +247,20 @@ class Index:
 
     def indexer(self) -> indexing.Indexer:
         """What writes documents into this index, which is made if there is none."""
-        self._check_room(0)
+        places.check_room(self.home, 0)
+        store = self._opened(create=True)
+        self._refuse_unknown(store)
         return indexing.Indexer(
-            store=self._opened(create=True),
+            store=store,
             manifest=self.manifest,
             embedder=self._embedder(),
             sparse_encoder=self._sparse_encoder(),
-            recipe=indexing.Recipe(split=self._split, fingerprint=self.recipe),
-            room=self._check_room,
+            recipe=indexing.Recipe(
+                split=self._split,
+                fingerprint=self.recipe,
+                reading=lambda: indexing.reading_by(assembly.loader(self.settings)),
+            ),
+            room=lambda size: places.check_room(self.home, size),
         )
 
     @property
@@ -272,7 +275,8 @@ class Index:
         """Whatever a document's chunks depend on beside its file."""
         cut = self.settings.chunking
         cutting = chunking.fingerprint(cut.size, cut.overlap, cut.unit, assembly.CHUNK_TOKENIZER)
-        return f"parsing:{_PARSING} {cutting} {likeness.FINGERPRINT}"
+        fields = "".join(f" field:{name}" for name in self.settings.loading.fields)
+        return f"parsing:{_PARSING}{fields} {cutting} {likeness.FINGERPRINT}"
 
     # --- life
 
@@ -338,18 +342,19 @@ class Index:
                 # Another collection takes the place of the old one, whatever that was made with.
                 self._store = self._assembled(create=True, replace=True)
 
-    def _check_room(self, size: int) -> None:
-        """The engine maps its files into memory, and a full disk would end the process: stop before that.
+    def _refuse_unknown(self, store: Store) -> None:
+        """What another machine wrote is no leftover: a server's points are known where they came from.
 
         Raises:
-            StoreError: There is not enough room for that many bytes and what the engine makes of them.
+            UsageError: The collection holds chunks, and nothing is known here of any document.
         """
-        folder = next(folder for folder in (self.home, *self.home.absolute().parents) if folder.exists())
-        needed, free = _SPARE_BYTES + 4 * size, shutil.disk_usage(folder).free
-        if free < needed:
-            raise StoreError(
-                f"There are {free >> 20} MiB free at {self.home} and {needed >> 20} MiB are needed",
-                hint="Make room there, then run the same command again",
+        if self.settings.store in _STORES_WITH_A_LOCK or self.manifest.entries():
+            return
+        if not self.manifest.transitions() and (count := store.count()):
+            raise UsageError(
+                f"{assembly.place(self.settings)} holds {count} chunks that were not written from here",
+                hint="Ingest where they came from, choose another qdrant.collection, "
+                "or begin anew from here with `crossrag ingest --rebuild PATH`",
             )
 
     def _split(self, document: Document, generation: str) -> Sequence[Chunk]:
@@ -368,6 +373,12 @@ class Index:
 def placed(settings: Settings, folder: Path) -> Settings:
     """The same settings for an index in another folder."""
     return settings.model_copy(update={"index": settings.index.model_copy(update={"path": folder})})
+
+
+def _collected(roots: Sequence[Path], selection: Selection) -> files.Found:
+    return files.collect(
+        roots, globs=selection.globs, exclude=selection.exclude, gitignore=selection.gitignore
+    )
 
 
 def _existing(roots: Sequence[Path]) -> list[Path]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -48,9 +49,13 @@ class Progress:
     chunks: int = 0
 
 
-def load_here(file: File) -> Document:
-    """Read a file in this process; raises LoadError."""
-    return loading.load(file.path, document_id=file.document_id, source=file.source)
+@contextmanager
+def reading_by(loader: loading.Loader) -> Iterator[Callable[[File], Document]]:
+    """Read files by a loader, which is closed at the end of the run."""
+    with loader:
+        yield lambda file: loader.load(
+            file.path, document_id=file.document_id, source=file.source, metadata=file.metadata
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +66,8 @@ class Recipe:
     """Cuts a document; the text names its generation."""
     fingerprint: str
     """Changes whenever the same file would give other chunks."""
-    load: Callable[[File], Document] = load_here
-    """Reads a file; raises LoadError."""
+    reading: Callable[[], AbstractContextManager[Callable[[File], Document]]]
+    """Gives, for one run, what reads a file or raises LoadError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class _Ready:
             generation=self.chunks[0].generation,
             chunks=len(self.chunks),
             stamp=change.look.proof,
+            metadata=change.file.metadata,
         )
 
 
@@ -114,6 +120,7 @@ class _Tally:
     """Documents that are gone and need no removal: renamed, or kept because the renamed file failed."""
     skipped: list[Failure] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
 
 class Indexer:
@@ -175,27 +182,11 @@ class Indexer:
         """
         started = time.perf_counter()
         self.recover()
-        tally = _Tally(skipped=list(plan.skipped), failed=list(plan.failed))
+        tally = _Tally(skipped=list(plan.skipped), failed=list(plan.failed), notices=list(plan.notices))
         self._stop_at_failures(tally, fail_fast=fail_fast)
         total = len(plan.changes) + plan.unchanged + len(plan.failed)
-        waiting: list[_Ready] = []
-        unsettled = _Unsettled()
-        for number, change in enumerate(plan.changes, start=total - len(plan.changes)):
-            now = Progress(
-                stage="indexing", done=number, total=total, source=change.file.source, chunks=tally.chunks
-            )
-            progress(now)
-            waiting += self._made_ready(change, tally)
-            if tally.failed and fail_fast:
-                break
-            if sum(len(ready.chunks) for ready in waiting) >= _BATCH:
-                self._write(waiting, unsettled, tally)
-                waiting = []
-                if unsettled.is_due:
-                    self._settle(unsettled, tally)
-                    unsettled = _Unsettled()
-        self._write(waiting, unsettled, tally)
-        self._settle(unsettled, tally)
+        with self._recipe.reading() as load:
+            self._make(plan.changes, load, tally, fail_fast=fail_fast, total=total, progress=progress)
         self._stop_at_failures(tally, fail_fast=fail_fast)
         doomed = [entry.id for entry in plan.gone if entry.id not in tally.settled]
         self._remove(doomed)
@@ -213,6 +204,7 @@ class Indexer:
             chunks=tally.chunks,
             embedded=tally.embedded,
             seconds=time.perf_counter() - started,
+            notices=tuple(tally.notices),
         )
 
     def remove(self, document_ids: Sequence[str]) -> None:
@@ -228,10 +220,41 @@ class Indexer:
                 f"{first.source}: {first.reason}", hint="Mend or exclude the file, or leave out --fail-fast"
             )
 
-    def _made_ready(self, change: Change, tally: _Tally) -> list[_Ready]:
+    def _make(
+        self,
+        changes: Sequence[Change],
+        load: Callable[[File], Document],
+        tally: _Tally,
+        *,
+        fail_fast: bool,
+        total: int,
+        progress: Callable[[Progress], None],
+    ) -> None:
+        """Read, embed and write documents, batch by batch."""
+        waiting: list[_Ready] = []
+        unsettled = _Unsettled()
+        for number, change in enumerate(changes, start=total - len(changes)):
+            now = Progress(
+                stage="indexing", done=number, total=total, source=change.file.source, chunks=tally.chunks
+            )
+            progress(now)
+            waiting += self._made_ready(change, load, tally)
+            if tally.failed and fail_fast:
+                break
+            if sum(len(ready.chunks) for ready in waiting) >= _BATCH:
+                self._write(waiting, unsettled, tally)
+                waiting = []
+                if unsettled.is_due:
+                    self._settle(unsettled, tally)
+                    unsettled = _Unsettled()
+        self._write(waiting, unsettled, tally)
+        self._settle(unsettled, tally)
+
+    def _made_ready(self, change: Change, load: Callable[[File], Document], tally: _Tally) -> list[_Ready]:
         """The document and its chunks; nothing where it failed or has no text, and that is noted."""
         try:
-            change, document = self._read(change)
+            change, document = self._read(change, load)
+            tally.notices += [f"{document.source}: {notice}" for notice in document.notices]
             named = planning.generation(change.file, change.content_hash, self._recipe.fingerprint)
             if change.previous is not None and change.previous.generation == named:
                 tally.unchanged += 1  # it was changed back before it was read
@@ -253,12 +276,13 @@ class Indexer:
             self._remove([change.previous.id])
         return []
 
-    def _read(self, change: Change) -> tuple[Change, Document]:
+    @staticmethod
+    def _read(change: Change, load: Callable[[File], Document]) -> tuple[Change, Document]:
         """The document, and the change with the hash of the very bytes that it was made of."""
         path, source = change.file.path, change.file.source
         try:
             for _ in range(_ATTEMPTS):
-                document = self._recipe.load(change.file)
+                document = load(change.file)
                 if (look := files.look(path)).stamp == change.look.stamp:
                     return change, document
                 change = replace(change, look=look, content_hash=files.digest(path))

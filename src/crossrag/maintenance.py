@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import assembly, files, manifest, places, planning, verifying
 from .errors import FingerprintError, StoreError, UsageError
@@ -62,7 +62,7 @@ def repair(index: Index, *, progress: Callable[[Progress], None] = lambda _: Non
                 )
         index.store.flush()
         broken = [known[one.document_id] for one in found if one.kind in {"missing", "altered"}]
-        wanted = [_file(entry.id, entry.source) for entry in broken]
+        wanted = [_file(entry.id, entry.source, entry.metadata) for entry in broken]
         plan = planning.compare(wanted, {}, gone=(), recipe=index.recipe)
         # Only what can be read is taken away first: its points may be right in part, and would be kept.
         indexer.remove([change.file.document_id for change in plan.changes])
@@ -151,8 +151,9 @@ def _built(index: Index, folder: Path) -> Iterator[Index]:
         fresh.close()
 
 
-def _file(document_id: str, source: str) -> File:
-    return File(path=files.locate(document_id), document_id=document_id, source=source)
+def _file(document_id: str, source: str, metadata: Mapping[str, Any]) -> File:
+    path = files.locate(document_id)
+    return File(path=path, document_id=document_id, source=source, metadata=metadata)
 
 
 def _nearest(wanted: str, sources: Iterable[str]) -> str:

@@ -6,13 +6,14 @@ document's in one transaction when the store holds all of it, and the old one is
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .errors import FingerprintError, StoreError, StoreLockedError
 
@@ -20,7 +21,7 @@ _VERSION = 2
 _SCHEMA = (
     """CREATE TABLE documents (
         id TEXT PRIMARY KEY, source TEXT NOT NULL, content_hash TEXT NOT NULL, generation TEXT NOT NULL,
-        chunks INTEGER NOT NULL, stamp TEXT NOT NULL
+        chunks INTEGER NOT NULL, stamp TEXT NOT NULL, metadata TEXT NOT NULL
     ) STRICT, WITHOUT ROWID""",
     """CREATE TABLE transitions (
         generation TEXT PRIMARY KEY, document_id TEXT NOT NULL,
@@ -44,6 +45,8 @@ class Entry:
     chunks: int
     stamp: str = ""
     """How the file looked when it was read; empty where that would not tell a later change."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What was said of it elsewhere, as in `metadata.jsonl`: needed to make it anew from the file alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +96,7 @@ class Manifest:
         """All documents by id, in order of their source."""
         with self._lock, self._translated():
             rows = self._connection.execute(
-                "SELECT id, source, content_hash, generation, chunks, stamp"
+                "SELECT id, source, content_hash, generation, chunks, stamp, metadata"
                 " FROM documents ORDER BY source, id"
             ).fetchall()
         return {row[0]: _entry(row) for row in rows}
@@ -139,7 +142,7 @@ class Manifest:
                 _supersede(connection, entry.id, but=entry.generation)
                 connection.execute("DELETE FROM transitions WHERE generation = ?", (entry.generation,))
                 connection.execute(
-                    "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?, ?)",
+                    "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?, ?, ?)",
                     (
                         entry.id,
                         entry.source,
@@ -147,6 +150,7 @@ class Manifest:
                         entry.generation,
                         entry.chunks,
                         entry.stamp,
+                        json.dumps(dict(entry.metadata), sort_keys=True),
                     ),
                 )
             for document_id in gone:
@@ -235,8 +239,8 @@ def writer_lock(path: Path, *, seconds: float) -> Iterator[None]:
         connection.close()
 
 
-def listed(path: Path) -> list[tuple[str, str]]:
-    """Id and source of every document of a manifest of any version, in order of source; writes nothing.
+def listed(path: Path) -> list[tuple[str, str, dict[str, Any]]]:
+    """Id, source and metadata of every document of a manifest of any version, by source; writes nothing.
 
     Raises:
         StoreError: The file is damaged or not there.
@@ -244,8 +248,10 @@ def listed(path: Path) -> list[tuple[str, str]]:
     try:
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)
         try:
-            rows: Sequence[tuple[str, str]] = connection.execute(
-                "SELECT id, source FROM documents ORDER BY source, id"
+            columns = {row[1] for row in connection.execute("PRAGMA table_info(documents)")}
+            said = "metadata" if "metadata" in columns else "'{}'"  # a text, in earlier versions
+            rows = connection.execute(
+                f"SELECT id, source, {said} FROM documents ORDER BY source, id"  # noqa: S608 - one of the two
             ).fetchall()
         finally:
             connection.close()
@@ -253,12 +259,18 @@ def listed(path: Path) -> list[tuple[str, str]]:
         raise StoreError(
             f"{path} cannot be read: {error}", hint="Make a new index with `crossrag ingest --rebuild PATH`"
         ) from error
-    return list(rows)
+    return [(row[0], row[1], json.loads(row[2])) for row in rows]
 
 
-def _entry(row: tuple[str, str, str, str, int, str]) -> Entry:
+def _entry(row: tuple[str, str, str, str, int, str, str]) -> Entry:
     return Entry(
-        id=row[0], source=row[1], content_hash=row[2], generation=row[3], chunks=row[4], stamp=row[5]
+        id=row[0],
+        source=row[1],
+        content_hash=row[2],
+        generation=row[3],
+        chunks=row[4],
+        stamp=row[5],
+        metadata=json.loads(row[6]),
     )
 
 

@@ -16,6 +16,8 @@ _POINTER = "current"
 _SUBFOLDER = re.compile(r"index-(\d{1,9})")
 _STORE_FILES = ("fingerprint.json", "fingerprint.new", "holder.json", "holder.new")
 _ENGINE = {"edge_config.json", "segments", "wal"}
+_SPARE_BYTES = 64 << 20
+"""Left free on disk: the engine's log and what it maps into memory may take 53 MB, whatever is in it."""
 
 
 def home(path: Path) -> Path:
@@ -101,6 +103,21 @@ def clear_unfinished(folder: Path) -> None:
         return
     if {entry.name for entry in shard.iterdir()} <= _ENGINE:
         shutil.rmtree(shard)
+
+
+def check_room(home: Path, size: int) -> None:
+    """The engine maps its files into memory, and a full disk would end the process: stop before that.
+
+    Raises:
+        StoreError: There is not enough room for that many bytes and what the engine makes of them.
+    """
+    folder = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
+    needed, free = _SPARE_BYTES + 4 * size, shutil.disk_usage(folder).free
+    if free < needed:
+        raise StoreError(
+            f"There are {free >> 20} MiB free at {home} and {needed >> 20} MiB are needed",
+            hint="Make room there, then run the same command again",
+        )
 
 
 def _subfolders(path: Path) -> list[tuple[int, Path]]:

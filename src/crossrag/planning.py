@@ -27,9 +27,11 @@ class Selection:
     """
 
     globs: tuple[str, ...] = ()
-    """Only files whose name, or path below its root, fits one of these."""
+    """Only files whose name, or path below its root, fits one of these, as in `.gitignore`."""
     exclude: tuple[str, ...] = ()
     """No files, and nothing in folders, that fit one of these."""
+    gitignore: bool = True
+    """Whether to leave out what `.gitignore` files do."""
     prune: bool = True
     """Whether documents go whose files below the roots are not there or not chosen."""
     checksum: bool = False
@@ -63,10 +65,11 @@ class Plan:
     """Document ids of unchanged files that look different now."""
     skipped: tuple[Failure, ...] = ()
     failed: tuple[Failure, ...] = ()
+    notices: tuple[str, ...] = ()
 
-    def with_skipped(self, skipped: Sequence[Failure]) -> Plan:
-        """The same, with the files that are left out."""
-        return replace(self, skipped=tuple(skipped))
+    def with_found(self, found: files.Found) -> Plan:
+        """The same, with the files that are left out, and what else is to be said."""
+        return replace(self, skipped=found.skipped, notices=found.notices)
 
     @property
     def deleted(self) -> tuple[Entry, ...]:

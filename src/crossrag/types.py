@@ -381,31 +381,3 @@ Event = Retrieved | Delta | Cited | Done
 
 Where = Mapping[str, Any]
 """A filter on chunk metadata, in the language of `crossrag.filters`, such as `{"year": {"gte": 2020}}`."""
-
-__all__ = [
-    "VARIANT",
-    "WORD_JOINER",
-    "Answer",
-    "Candidate",
-    "Chunk",
-    "Citation",
-    "Cited",
-    "Context",
-    "Delta",
-    "Document",
-    "Done",
-    "Event",
-    "Failure",
-    "Hit",
-    "IngestReport",
-    "Ranking",
-    "Rankings",
-    "Relevance",
-    "Retrieved",
-    "Scores",
-    "Source",
-    "SparseVector",
-    "StoredPoint",
-    "Turn",
-    "Where",
-]

@@ -62,6 +62,9 @@ def ingest(
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", metavar="PATTERN", help="No files or folders like this.")
     ] = None,
+    gitignore: Annotated[
+        bool, typer.Option("--gitignore/--no-gitignore", help="Leave out what .gitignore files do.")
+    ] = True,
     prune: Annotated[
         bool, typer.Option("--prune/--no-prune", help="Remove documents whose files are gone or not chosen.")
     ] = True,
@@ -80,7 +83,11 @@ def ingest(
     from crossrag.planning import Selection
 
     selection = Selection(
-        globs=tuple(globs or ()), exclude=tuple(exclude or ()), prune=prune, checksum=checksum
+        globs=tuple(globs or ()),
+        exclude=tuple(exclude or ()),
+        gitignore=gitignore,
+        prune=prune,
+        checksum=checksum,
     )
     with opened(index, config, settings) as rag:
         if dry_run:

@@ -27,6 +27,7 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
                 "unchanged": plan.unchanged,
                 "skipped": [asdict(failure) for failure in plan.skipped],
                 "failed": [asdict(failure) for failure in plan.failed],
+                "notices": list(plan.notices),
             }
         )
         return
@@ -36,6 +37,8 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     for name, failures in (("skipped", plan.skipped), ("failed", plan.failed)):
         for failure in failures:
             show.talk(f"{name}: {failure.source}: {failure.reason}")
+    for notice in plan.notices:
+        show.talk(f"note: {notice}")
 
 
 def watch(rag: Rag, paths: Sequence[Path], selection: Selection, *, as_json: bool) -> None:

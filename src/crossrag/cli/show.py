@@ -127,6 +127,8 @@ def report(done: IngestReport, *, as_json: bool) -> None:
     for name, failures in (("skipped", done.skipped), ("failed", done.failed)):
         for failure in failures:
             talk(f"{name}: {failure.source}: {failure.reason}")
+    for notice in done.notices:
+        talk(f"note: {notice}")
 
 
 def ranking(found: Ranking, *, explain: bool, as_json: bool) -> None:

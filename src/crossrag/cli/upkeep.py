@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from crossrag.archive import Contents
     from crossrag.verifying import Difference
 
+_SHOWN = 20
 DIFFERS = 9
 """Exit code: the index is not what its manifest says."""
 
@@ -114,6 +115,8 @@ def reindex(
     with opened(index, config, settings) as rag, show.ingest_progress() as progress:
         report = maintenance.reindex(rag.index, drop_missing=drop_missing, progress=progress)
     show.report(report, as_json=as_json)
+    if settings:
+        show.talk("Keep what --set changed in crossrag.toml: with other settings the index is refused.")
 
 
 def export(
@@ -154,5 +157,12 @@ def _contents(contents: Contents, verb: str, place: Path, *, as_json: bool) -> N
 
 
 def _differences(found: tuple[Difference, ...]) -> None:
+    """The first of each kind: a run that was cut short leaves thousands that say the same."""
+    by_kind: dict[str, list[Difference]] = {}
     for one in found:
-        print(f"{one.kind:<10} {one.source}: {one.text}")
+        by_kind.setdefault(one.kind, []).append(one)
+    for kind, alike in by_kind.items():
+        for one in alike[:_SHOWN]:
+            print(f"{kind:<10} {one.source}: {one.text}")
+        if len(alike) > _SHOWN:
+            print(f"{kind:<10} and {len(alike) - _SHOWN} more; --json lists them all")

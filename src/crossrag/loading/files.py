@@ -61,8 +61,12 @@ def find_files(
     wanted, unwanted = Patterns.of(glob), Patterns.of(exclude)
     if not _is_folder(root):
         check_regular(root, str(root))
-        known = root.suffix.lower() in PARSERS
-        return Found((root,) if known else (), () if known else (root,))
+        if root.suffix.lower() not in PARSERS:
+            return Found((), (root,))
+        sidecar = root.parent / SIDECAR
+        metadata, _ = _described([sidecar] if sidecar.is_file() else [], [root])
+        # That a file beside it describes others too is no matter here.
+        return Found((root,), (), metadata=metadata)
     walk = _Walk(root, unwanted, Ignored(root) if gitignore else None)
     regular = []
     for path in sorted(walk.paths()):
