@@ -13,12 +13,9 @@ from typing import Any
 import pytest
 
 from crossrag import (
-    FingerprintError,
     LoadError,
     Rag,
     Settings,
-    StoreError,
-    UsageError,
     files,
     indexing,
     loading,
@@ -371,79 +368,3 @@ def test_a_reindex_lets_searches_go_on(docs: Path, tmp_path: Path) -> None:
         assert digest(rag) == fresh(docs, tmp_path / "fresh")
     assert {frozenset(one) for one in seen} == {frozenset("1"), frozenset("2")}
     assert sorted(entry.name for entry in (tmp_path / "index").iterdir()) == ["current", "index-1"]
-
-
-# --- verify, repair, delete, reindex
-
-
-def test_verify_finds_and_repair_mends(rag: Rag, docs: Path) -> None:
-    rag.ingest(docs)
-    before = digest(rag)
-    points = list(rag.store.scan(with_vectors=True))
-    stray = [point for point in points if point.chunk.source == "files/two.txt"]
-    rag.store.delete_document(str(docs / "two.txt"))
-    rag.store.delete_document(str(docs / "one.txt"))
-    from dataclasses import replace
-
-    import numpy as np
-
-    def put(chunks: list[Any], like: list[Any]) -> None:
-        rag.store.upsert(chunks, np.stack([point.dense for point in like]), [point.sparse for point in like])
-
-    put([replace(point.chunk, text="Altered.") for point in stray], stray)
-    put([replace(stray[0].chunk, id=stray[0].chunk.id[:-4] + "0000", document_id="/gone.txt")], stray[:1])
-    found = maintenance.verify(rag.index)
-    assert sorted((one.kind, one.document_id) for one in found.differences) == [
-        ("altered", str(docs / "two.txt")),
-        ("missing", str(docs / "one.txt")),
-        ("orphaned", "/gone.txt"),
-    ]
-    repaired = maintenance.repair(rag.index)
-    assert (len(repaired.found), repaired.rewritten, repaired.failed) == (3, 2, ())
-    assert digest(rag) == before
-
-
-def test_repair_leaves_what_it_cannot_mend(rag: Rag, docs: Path) -> None:
-    rag.ingest(docs)
-    first = next(iter(rag.store.scan(where={"source": "files/two.txt"}))).chunk
-    from dataclasses import replace
-
-    import numpy as np
-
-    from crossrag.types import SparseVector
-
-    rag.store.upsert([replace(first, text="x")], np.eye(1, 256, dtype=np.float32), [SparseVector((), ())])
-    (docs / "two.txt").unlink()
-    repaired = maintenance.repair(rag.index)
-    assert [failure.source for failure in repaired.failed] == ["files/two.txt"]
-    assert len(rag.documents()) == 3
-
-
-def test_deleting_by_source(rag: Rag, docs: Path) -> None:
-    rag.ingest(docs)
-    with pytest.raises(UsageError, match=r"Did you mean 'files/one\.txt'"):
-        maintenance.delete(rag.index, ["files/two.txt", "files/ane.txt"])
-    assert len(rag.documents()) == 3
-    assert maintenance.delete(rag.index, ["files/t*"]) == ["files/three.txt", "files/two.txt"]
-    assert {one.chunk.source for one in rag.search("Line", top_k=50)} == {"files/one.txt"}
-    assert maintenance.verify(rag.index).agrees
-
-
-def test_a_reindex_takes_other_settings_and_keeps_the_old_until_it_is_done(
-    rag: Rag, docs: Path, tmp_path: Path
-) -> None:
-    rag.ingest(docs)
-    rag.close()
-    settings = rag.settings.model_copy(update={"chunking": ChunkingSettings(size=40, overlap=0)})
-    (docs / "two.txt").rename(tmp_path / "away.txt")
-    with Rag(settings, embedder=HashedEmbedder(), sparse_encoder=HashedTerms()) as other:
-        with pytest.raises(StoreError, match=r"files/two.txt.*old index stands"):
-            maintenance.reindex(other.index)
-        other.close()
-        assert len(rag.search("Line", top_k=50)) == 13
-        rag.close()
-        (tmp_path / "away.txt").rename(docs / "two.txt")
-        assert maintenance.reindex(other.index).unchanged == 2
-        assert len(other.search("Line", top_k=50)) == 26
-    with pytest.raises(FingerprintError, match="other settings"):
-        rag.search("Line")
