@@ -26,10 +26,12 @@ from crossrag import Rag, Settings, indexing, maintenance, places
 from crossrag.config import ChunkingSettings, IndexSettings, RerankingSettings
 from crossrag.manifest import Manifest
 from crossrag.stores.edge import EdgeStore
+from crossrag.stores.edge_shard import Shard
 from crossrag.testing import HashedEmbedder, HashedTerms
 
 POINTS: dict[type | Any, tuple[str, ...]] = {
-    EdgeStore: ("upsert", "flush", "delete_document", "close", "_created", "_claim"),
+    EdgeStore: ("upsert", "flush", "delete_document", "close"),
+    Shard: ("index", "close", "_created", "_claim"),
     Manifest: ("begin", "flip", "forget", "restamp", "_prepare", "close"),
     HashedEmbedder: ("embed_documents",),
     places: ("switch", "sweep", "clear", "_flush_folder"),
