@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from crossrag import Rag, Settings, archive, loading, maintenance
+from crossrag.cli import show, upkeep
 from crossrag.config import ChunkingSettings, IndexSettings, LoadingSettings, RerankingSettings
 from crossrag.planning import Selection
 from crossrag.testing import HashedEmbedder, HashedTerms
+from crossrag.verifying import Difference
 
 if TYPE_CHECKING:
     from crossrag.protocols import Store
@@ -190,3 +192,22 @@ def test_passages_are_counted_once_for_each_state_of_the_index(
     (docs / "leave.md").unlink()
     rag.ingest(docs)
     assert [found.scores.indexed for found in rag.search("days")] == [1]
+
+
+def test_explain_names_what_was_collapsed(rag: Rag, docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "The walrus rests on the ice and dives for clams at the bottom of the shallow sea all day long."
+    (docs / "one.txt").write_text(text, encoding="utf-8")
+    (docs / "two.txt").write_text(text + "\n\n", encoding="utf-8")
+    rag.ingest(docs)
+    show.ranking(rag.search("walrus on the ice"), explain=True, as_json=False)
+    assert "nearly the same: docs/two.txt" in capsys.readouterr().out
+
+
+def test_a_thousand_differences_of_a_kind_are_not_printed_one_by_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one = Difference(kind="unfinished", document_id="/a", source="a", text="cut short")
+    upkeep._differences((one,) * 1000)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 21
+    assert "980 more" in printed[-1]
