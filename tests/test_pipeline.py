@@ -107,7 +107,7 @@ def test_a_bad_file_is_reported_and_the_others_are_indexed(rag: Rag, corpus: Pat
     report = rag.ingest(corpus)
     assert report.added == 3
     assert [failure.source for failure in report.failed] == ["docs/broken.pdf"]
-    assert {failure.source for failure in report.skipped} == {"photo.jpg", "docs/empty.txt"}
+    assert {failure.source for failure in report.skipped} == {"docs/photo.jpg", "docs/empty.txt"}
 
 
 def test_what_was_cut_short_is_made_good(rag: Rag, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
