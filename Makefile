@@ -1,5 +1,5 @@
 # The same commands for people and for CI. Each makes what it needs in .venv; uv is used where it is there.
-.PHONY: demo test check fix bench-quality bench-folders bench-rerank clean help
+.PHONY: demo test stress check fix bench-quality bench-ingest bench-folders bench-rerank clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,6 +10,9 @@ demo: .venv/.core ## index the bundled guide and ask it three questions
 
 test: .venv/.dev ## run all tests
 	$(BIN)/python -m pytest
+
+stress: .venv/.dev ## kill, fail and change at random for long (STRESS_SEED=number, STRESS_EXAMPLES=number)
+	$(BIN)/python -m pytest -m stress -s
 
 check: .venv/.dev ## format, lint, types, imports
 	$(BIN)/ruff format --check
@@ -23,6 +26,9 @@ fix: .venv/.dev ## format and mend what can be mended
 
 bench-quality: .venv/.dev ## nDCG@10 per stage on labelled data (DATA=folder of BEIR sets)
 	$(BIN)/python bench/quality.py $(if $(DATA),--data $(DATA))
+
+bench-ingest: .venv/.dev ## ingestion by stage, and hybrid queries (DATA=folder of one BEIR set, SIZES="1000 10000")
+	$(BIN)/python bench/ingest.py --data $(DATA) $(if $(SIZES),--sizes $(SIZES))
 
 bench-folders: .venv/.dev ## whole answers over folders of files (DATA=folder)
 	$(BIN)/python bench/folders.py $(if $(DATA),--data $(DATA))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +22,26 @@ CORPUS = {
     "office.html": "<html><head><title>Office hours</title></head><body><nav>Home</nav><main><h1>Office</h1>"
     "<p>The office opens at nine in the morning and closes at five.</p></main></body></html>",
 }
+
+
+@pytest.fixture(scope="module")
+def in_memory() -> Iterator[Path]:
+    """A folder in memory where there is such a place: nothing there waits for a disk."""
+    with tempfile.TemporaryDirectory(dir=memory()) as made:
+        yield Path(made)
+
+
+@pytest.fixture
+def in_own_memory() -> Iterator[Path]:
+    """The same for one test alone."""
+    with tempfile.TemporaryDirectory(dir=memory()) as made:
+        yield Path(made)
+
+
+def memory() -> Path | None:
+    """Where files are kept in memory, if there is room for some indexes."""
+    place = Path("/dev/shm")  # noqa: S108
+    return place if place.is_dir() and shutil.disk_usage(place).free > 2 << 30 else None
 
 
 @pytest.fixture(autouse=True)

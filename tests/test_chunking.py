@@ -174,15 +174,17 @@ def test_a_chunk_has_what_its_document_has() -> None:
     assert chunk.title_path == ()
 
 
-def test_ids_tell_document_position_and_text_apart_and_nothing_else() -> None:
+def test_ids_tell_document_generation_position_and_text_apart_and_nothing_else() -> None:
     [one] = split(document("text", title="a"))
     [same] = split(document("text", title="b", metadata={"x": 1}))
     [other] = split(document("texts"))
+    [later] = split(document("text", title="a"), generation="2")
     first, second = split(document("ab ab"), size=2, overlap=0)
     [elsewhere] = split(Document(id="\udcff.md", source="x", text="text"))
-    assert one.id == same.id == "538eb4df-02df-500c-849f-99cc901974d5"
+    assert one.id == same.id == "6f7ad4ce-f156-5045-a180-076826ca8cad"
     assert UUID(one.id).version == 5
-    assert len({one.id, other.id, first.id, second.id, elsewhere.id}) == 5
+    assert later.generation == "2"
+    assert len({one.id, other.id, later.id, first.id, second.id, elsewhere.id}) == 6
 
 
 def test_page_of_a_chunk_is_where_it_starts() -> None:

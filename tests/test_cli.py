@@ -64,6 +64,9 @@ def test_search_explains_and_filters(indexed: Path) -> None:
     )
     found = json.loads(only.stdout)["candidates"]
     assert {candidate["chunk"]["source"] for candidate in found} == {"docs/office.html"}
+    both = ("--where", '{"source": {"prefix": "docs/"}}', "--where", "source=docs/whales.txt")
+    found = json.loads(crossrag("search", "largest animal", *both, "--json", folder=indexed).stdout)
+    assert {candidate["chunk"]["source"] for candidate in found["candidates"]} == {"docs/whales.txt"}
 
 
 def test_the_same_call_prints_the_same(indexed: Path) -> None:
@@ -113,6 +116,8 @@ def test_status_doctor_and_config(indexed: Path) -> None:
         (["search", " "], 2, "question is empty"),
         (["ingest", "nowhere"], 2, "does not exist"),
         (["search", "x", "--where", "source"], 2, "KEY=VALUE"),
+        (["search", "x", "--where", '{"year": {"gt3": 1}}'], 2, "Did you mean 'gt'"),
+        (["search", "x", "--where", "{year"], 2, "no JSON"),
         (["search", "x", "--index", "none"], 3, "crossrag ingest PATH"),
         (["search", "x", "--set", "embedder.model=onnx:gone"], 4, "model.onnx is missing"),
         (["ask", "how to restore a backup", "--set", "generator.model=openai:m"], 5, "OPENAI_API_KEY"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from crossrag import (
+    ConfigError,
     Done,
     FingerprintError,
     IndexMissingError,
@@ -24,7 +25,6 @@ from crossrag.testing import CannedGenerator, HashedEmbedder, HashedTerms, Overl
 
 if TYPE_CHECKING:
     from crossrag.indexing import Progress
-    from crossrag.manifest import Entry
 
 
 def sources(rag: Rag) -> list[str]:
@@ -107,18 +107,18 @@ def test_a_bad_file_is_reported_and_the_others_are_indexed(rag: Rag, corpus: Pat
     report = rag.ingest(corpus)
     assert report.added == 3
     assert [failure.source for failure in report.failed] == ["docs/broken.pdf"]
-    assert {failure.source for failure in report.skipped} == {"photo.jpg", "docs/empty.txt"}
+    assert {failure.source for failure in report.skipped} == {"docs/photo.jpg", "docs/empty.txt"}
 
 
 def test_what_was_cut_short_is_made_good(rag: Rag, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rag.ingest(corpus)
     (corpus / "backup.md").write_text("# Backup\n\nAll new text about whales.", encoding="utf-8")
 
-    def cut(*_: object) -> None:
+    def cut(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(rag.manifest, "record", cut)
+        patched.setattr(rag.manifest, "flip", cut)
         with pytest.raises(KeyboardInterrupt):
             rag.ingest(corpus)
     assert rag.ingest(corpus).updated == 1
@@ -128,6 +128,8 @@ def test_what_was_cut_short_is_made_good(rag: Rag, corpus: Path, monkeypatch: py
 def test_progress_counts_the_files(rag: Rag, corpus: Path) -> None:
     seen: list[Progress] = []
     rag.ingest(corpus, progress=seen.append)
+    assert [now.done for now in seen if now.stage == "comparing"] == [0, 1, 2]
+    seen = [now for now in seen if now.stage == "indexing"]
     assert [now.done for now in seen] == [0, 1, 2, 3]
     assert {now.total for now in seen} == {3}
 
@@ -200,7 +202,8 @@ def test_a_killed_ingestion_leaves_an_index_that_opens(corpus: Path, tmp_path: P
         "from crossrag.testing import HashedEmbedder, HashedTerms\n"
         "rag = Rag(Settings(index=IndexSettings(path=sys.argv[1])), embedder=HashedEmbedder(),"
         " sparse_encoder=HashedTerms())\n"
-        "kill = lambda now: os.kill(os.getpid(), 9) if now.done == 20 else None\n"
+        "from crossrag import indexing; indexing._BATCH = indexing._UNSETTLED_BATCHES = 1\n"
+        "kill = lambda now: os.kill(os.getpid(), 9) if (now.stage, now.done) == ('indexing', 20) else None\n"
         "rag.ingest(sys.argv[2], progress=kill)"
     )
     index = tmp_path / "killed"
@@ -244,9 +247,9 @@ def test_what_a_killed_run_wrote_goes_when_its_file_goes(
 ) -> None:
     rag.ingest(corpus)
     (corpus / "secret.txt").write_text("The secret plan of the whales.", encoding="utf-8")
-    _cut_before_the_whole_row(rag, corpus, monkeypatch)
+    _cut_before_the_flip(rag, corpus, monkeypatch)
     (corpus / "secret.txt").unlink()
-    assert rag.ingest(corpus).deleted == 1
+    assert rag.ingest(corpus).added == 0
     assert all(candidate.chunk.source != "docs/secret.txt" for candidate in rag.search("secret plan"))
 
 
@@ -256,22 +259,18 @@ def test_a_killed_update_is_undone_when_the_old_text_comes_back(
     rag.ingest(corpus)
     old = (corpus / "whales.txt").read_text(encoding="utf-8")
     (corpus / "whales.txt").write_text("Whales are fish.", encoding="utf-8")
-    _cut_before_the_whole_row(rag, corpus, monkeypatch)
+    _cut_before_the_flip(rag, corpus, monkeypatch)
     (corpus / "whales.txt").write_text(old, encoding="utf-8")
     rag.ingest(corpus)
     assert rag.search("Whales are")[0].chunk.text == old.strip()
 
 
-def _cut_before_the_whole_row(rag: Rag, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = rag.manifest.record
-
-    def cut(entry: Entry) -> None:
-        if entry.complete:
-            raise KeyboardInterrupt
-        record(entry)
+def _cut_before_the_flip(rag: Rag, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(rag.manifest, "record", cut)
+        patched.setattr(rag.manifest, "flip", cut)
         with pytest.raises(KeyboardInterrupt):
             rag.ingest(corpus)
 
@@ -322,3 +321,23 @@ def test_names_that_are_no_utf8_are_indexed(rag: Rag, corpus: Path) -> None:
     assert rag.search("coffee served")[0].chunk.source == "docs/caf\ufffd.txt"
     (corpus / odd).unlink()
     assert rag.ingest(corpus).deleted == 1
+
+
+def test_tenants_share_an_index_and_nothing_else(rag: Rag, corpus: Path, tmp_path: Path) -> None:
+    rag.ingest(corpus)
+    rag.close()
+    settings = rag.settings.model_copy(
+        update={"index": IndexSettings(path=tmp_path / "index", tenant="guests")}
+    )
+    with Rag(settings, embedder=HashedEmbedder(), sparse_encoder=HashedTerms()) as guests:
+        assert guests.documents() == []
+        assert len(guests.search("blue whale")) == 0
+        assert guests.ingest(corpus / "whales.txt").added == 1
+        assert [found.chunk.source for found in guests.search("restore a backup")] == ["whales.txt"]
+        with pytest.raises(UsageError, match="other tenants"):
+            guests.ingest(corpus, rebuild=True)
+        assert guests.ingest(corpus / "whales.txt").unchanged == 1
+    assert len(rag.documents()) == 3
+    assert rag.search("restore a backup")[0].chunk.source == "docs/backup.md"
+    with pytest.raises(ConfigError, match=r"index\.tenant"):
+        Rag.open(index={"tenant": "../x"})

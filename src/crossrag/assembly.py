@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import answering, chunking, registry
-from .errors import UsageError
+from . import answering, chunking, loading, registry
+from .errors import ConfigError, UsageError
 from .score_cache import CachedReranker
 
 if TYPE_CHECKING:
-    from .config import OpenAISettings, RerankHttpSettings, Settings
+    from .config import OpenAISettings, QdrantSettings, RerankHttpSettings, Settings
     from .protocols import Embedder, Generator, Reranker, SparseEncoder, Store
 
 CHUNK_TOKENIZER = registry.BUNDLED_MODELS / "progressive-reranker" / "tokenizer.json"
@@ -56,25 +58,111 @@ def generator(settings: Settings, *, reranker: Reranker | None, embedder: Embedd
     return registry.load("generators", name, reranker=reranker, embedder=embedder)
 
 
-def store(settings: Settings, *, embedder: Embedder, sparse_encoder: SparseEncoder, create: bool) -> Store:
-    """From `index.store`, with the fingerprint of everything that its contents depend on."""
-    cut = settings.chunking
+def loader(settings: Settings) -> loading.Loader:
+    """From `loading`: reads files in child processes with limits, which are started when they are needed."""
+    given = settings.loading.model_dump()
+    workers, fields = given.pop("workers"), given.pop("fields")
+    return loading.Loader(loading.Limits(**given), workers or None, fields=fields)
+
+
+def index_folder(settings: Settings) -> Path:
+    """What is kept here of an index: all of it, or what is known of the one on a server.
+
+    What is on one server says nothing of what is on another, or in the folder itself.
+    """
+    if settings.store != "qdrant":
+        return settings.index.path
+    where = f"{str(settings.qdrant.url).rstrip('/')}\n{settings.qdrant.collection}"
+    return settings.index.path / f"server-{sha256(where.encode()).hexdigest()[:12]}"
+
+
+def manifest_name(settings: Settings) -> str:
+    """One for each tenant: who shares an index still has documents of one's own."""
+    tenant = settings.index.tenant
+    return f"manifest-{tenant}.sqlite" if tenant else "manifest.sqlite"
+
+
+def check_no_other_tenant(settings: Settings, home: Path) -> None:
+    """Before a whole index is thrown away or built anew.
+
+    Raises:
+        UsageError: It holds documents of other tenants too.
+    """
+    own = manifest_name(settings)
+    if others := sorted(file.name for file in home.glob("manifest*.sqlite") if file.name != own):
+        raise UsageError(
+            f"The index holds documents of other tenants too ({', '.join(others)})",
+            hint="This would throw theirs away: give this tenant an index of its own, "
+            "or delete the folder and ingest for every tenant",
+        )
+
+
+def store(
+    settings: Settings,
+    *,
+    embedder: Embedder,
+    sparse_encoder: SparseEncoder,
+    create: bool,
+    replace: bool = False,
+) -> Store:
+    """From `index.store`, with the fingerprint of everything that its contents depend on.
+
+    Args:
+        settings: All of them.
+        embedder: Whose vectors it holds.
+        sparse_encoder: Whose terms it holds.
+        create: Whether to make an index where there is none.
+        replace: Whether to throw away what is there, whatever it was made with.
+    """
     return registry.load(
         "stores",
-        settings.index.store,
-        path=settings.index.path,
+        settings.store,
+        **_place(settings),
         dimension=embedder.dimension,
-        fingerprint={
-            "format": "1",
-            "embedder": embedder.fingerprint,
-            "sparse": sparse_encoder.fingerprint,
-            "chunking": chunking.fingerprint(cut.size, cut.overlap, cut.unit, CHUNK_TOKENIZER),
-        },
+        fingerprint=fingerprint(settings, embedder=embedder, sparse_encoder=sparse_encoder),
         create=create,
+        replace=replace,
+        tenant=settings.index.tenant,
     )
 
 
-def _endpoint(section: OpenAISettings | RerankHttpSettings) -> dict[str, Any]:
+def fingerprint(settings: Settings, *, embedder: Embedder, sparse_encoder: SparseEncoder) -> dict[str, str]:
+    """Everything that the contents of an index depend on, part by part."""
+    cut = settings.chunking
+    return {
+        "format": "2",
+        "embedder": embedder.fingerprint,
+        "sparse": sparse_encoder.fingerprint,
+        "chunking": chunking.fingerprint(cut.size, cut.overlap, cut.unit, CHUNK_TOKENIZER),
+    }
+
+
+def diagnose_store(settings: Settings) -> str | None:
+    """A sentence on the server that holds the index; None where it is a folder.
+
+    Raises:
+        CrossragError: It cannot be reached or used.
+    """
+    return registry.diagnose("stores", settings.store, **_place(settings))
+
+
+def place(settings: Settings) -> str:
+    """Where the index is, for people."""
+    if settings.store != "qdrant":
+        return str(settings.index.path)
+    return f"{settings.qdrant.url}, collection {settings.qdrant.collection}"
+
+
+def _place(settings: Settings) -> dict[str, Any]:
+    """Where the store is: a folder, or a server."""
+    if settings.store != "qdrant":
+        return {"path": settings.index.path}
+    if not settings.qdrant.url:
+        raise ConfigError("index.store is qdrant and there is no address", hint="Set qdrant.url")
+    return _endpoint(settings.qdrant)
+
+
+def _endpoint(section: OpenAISettings | RerankHttpSettings | QdrantSettings) -> dict[str, Any]:
     """The section as arguments, its key in the clear."""
     key = section.api_key.get_secret_value() if section.api_key else None
     return section.model_dump(exclude={"api_key"}) | {"api_key": key}

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 from uuid import UUID, uuid5
@@ -44,6 +45,7 @@ def split(
     overlap: int = 150,
     unit: Unit = "characters",
     tokenizer_file: Path | str | None = None,
+    generation: str = "",
 ) -> list[Chunk]:
     """Chunks in order of reading; none where the document has no text.
 
@@ -56,19 +58,19 @@ def split(
         overlap: Units that neighbours share at most, whole sentences or words of them.
         unit: `characters`, or `tokens` of the tokenizer in `tokenizer_file`, special tokens not counted.
         tokenizer_file: A `tokenizer.json`.
+        generation: Which state of the document this is; a part of every chunk's id.
 
     Raises:
         UsageError: The overlap is not smaller than the size, or there is no such unit or tokenizer.
     """
     splitter = _splitter(document.markdown, size, overlap, unit, tokenizer_file)
     headings = list(_headings(document.text)) if document.markdown else []
-    # Surrogates can only come from a file's name, and must not break its chunks.
-    identity = document.id.encode("utf-8", "backslashreplace").decode("utf-8")
     chunks = []
-    for position, (start, end) in enumerate(_trimmed(document.text, splitter, size)):
+    for position, (start, end) in enumerate(_trimmed(document, splitter, size)):
         text = document.text[start:end]
+        page = bisect_right(document.page_starts, start)
         chunk = Chunk(
-            id=str(uuid5(_NAMESPACE, f"{identity}\0{position}\0{text}")),
+            id=identify(document.id, generation, position, text),
             document_id=document.id,
             source=document.source,
             text=text,
@@ -77,11 +79,20 @@ def split(
             position=position,
             title=document.title,
             title_path=_path_at(headings, start),
-            page=bisect_right(document.page_starts, start) or None,
+            page=page or None,
+            page_name=document.page_names[page - 1] if page and document.page_names else "",
+            generation=generation,
             metadata=document.metadata,
         )
         chunks.append(chunk)
     return chunks
+
+
+def identify(document_id: str, generation: str, position: int, text: str) -> str:
+    """Id of a chunk: the same for the same passage of the same state of a document, another for any other."""
+    # Surrogates can only come from a file's name, and must not break its chunks.
+    identity = document_id.encode("utf-8", "backslashreplace").decode("utf-8")
+    return str(uuid5(_NAMESPACE, f"{identity}\0{generation}\0{position}\0{text}"))
 
 
 def fingerprint(
@@ -138,10 +149,12 @@ def _tokenizer(path: str) -> Tokenizer:
     return tokenizer
 
 
-def _trimmed(text: str, splitter: MarkdownSplitter | TextSplitter, size: int) -> list[tuple[int, int]]:
+def _trimmed(
+    document: Document, splitter: MarkdownSplitter | TextSplitter, size: int
+) -> list[tuple[int, int]]:
     """Start and end of each chunk without the white space around it; both ascend strictly."""
     spans: list[tuple[int, int]] = []
-    for offset, piece in _pieces(text, splitter, size):
+    for offset, piece in _all_pieces(document, splitter, size):
         start = offset + len(piece) - len(piece.lstrip())
         end = offset + len(piece.rstrip())
         if start >= end or (spans and end <= spans[-1][1]):
@@ -150,6 +163,16 @@ def _trimmed(text: str, splitter: MarkdownSplitter | TextSplitter, size: int) ->
             spans.pop()
         spans.append((start, end))
     return spans
+
+
+def _all_pieces(
+    document: Document, splitter: MarkdownSplitter | TextSplitter, size: int
+) -> Iterator[tuple[int, str]]:
+    """Text flows from page to page, but no chunk is of two slides or sheets: a citation names only one."""
+    begins = document.page_starts if document.page_names else (0,)
+    for begin, end in pairwise((*begins, len(document.text))):
+        for offset, piece in _pieces(document.text[begin:end], splitter, size):
+            yield begin + offset, piece
 
 
 def _pieces(text: str, splitter: MarkdownSplitter | TextSplitter, size: int) -> Iterator[tuple[int, str]]:

@@ -38,7 +38,28 @@ class IndexSettings(Section):
     """Where the index lives."""
 
     path: Path = Field(Path(".crossrag"), description="folder of the index")
-    store: str = Field("edge", description="store backend")
+    store: str = Field("edge", description="edge, or qdrant; qdrant by itself where qdrant.url is set")
+    tenant: str = Field(
+        "", pattern="^([a-z0-9][a-z0-9_-]{0,62})?$", description="whose documents are read and written"
+    )
+
+
+class QdrantSettings(Section):
+    """A Qdrant server, Qdrant Cloud or a cluster. What begins with `shard_number` shapes a new collection."""
+
+    url: str | None = Field(None, description="such as http://127.0.0.1:6333; none = embedded")
+    api_key: SecretStr | None = Field(None, description="key; none = QDRANT_API_KEY")
+    collection: str = Field("crossrag", description="name of the collection, an alias")
+    grpc: bool = Field(default=False, description="speak gRPC")
+    grpc_port: int = Field(6334, ge=1, le=65_535, description="port of gRPC")
+    timeout: float = Field(30.0, gt=0, description="seconds for one request")
+    deadline: float = Field(120.0, gt=0, description="seconds after which nothing is tried again")
+    max_retries: int = Field(4, ge=0, le=20, description="further tries when the server fails")
+    shard_number: int | None = Field(None, ge=1, description="shards; none = the server's default")
+    replication_factor: int | None = Field(None, ge=1, description="copies of a shard; none = the same")
+    write_consistency_factor: int | None = Field(None, ge=1, description="copies that must have a write")
+    quantization: Literal["none", "scalar", "binary"] = Field("none", description="of the dense vectors")
+    on_disk: bool = Field(default=False, description="read vectors from disk")
 
 
 class EmbedderSettings(Section):
@@ -54,6 +75,25 @@ class SparseSettings(Section):
     model: str = Field("bm25", description="backend")
     language: str = Field("english", description="stemmer and stop words")
     average_length: float = Field(80.0, gt=0, description="typical terms per chunk, BM25's avgdl")
+
+
+class LoadingSettings(Section):
+    """Files to text. Limits are for one file, which fails beyond them."""
+
+    fields: tuple[str, ...] = Field(
+        (), description="columns of tables and dotted names in JSON to keep, with commas; none = all"
+    )
+    file_bytes: int = Field(268_435_456, ge=1, description="largest file")
+    text_characters: int = Field(16_000_000, ge=1, description="longest text of a document")
+    memory_bytes: int = Field(1_073_741_824, ge=2**20, description="what a parser may take (Linux)")
+    cpu_seconds: float = Field(120.0, gt=0, description="processor time of a parser")
+    seconds: float = Field(300.0, gt=0, description="time of a parser on the clock")
+    workers: int = Field(0, ge=0, le=256, description="parsers at once; 0 = one per core, at most 4")
+
+    @field_validator("fields", mode="before")
+    @classmethod
+    def _fields_with_commas(cls, value: object) -> object:
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
 
 class ChunkingSettings(Section):
@@ -75,6 +115,9 @@ class RetrievalSettings(Section):
 
     fetch_k: int = Field(100, ge=1, le=10_000, description="candidates from each leg")
     rrf_k: int = Field(60, ge=1, description="constant of reciprocal rank fusion")
+    duplicates: float = Field(
+        0.9, ge=0, le=1, description="likeness of passages counted as one; 0 = none are"
+    )
 
 
 class RerankingSettings(Section):
@@ -142,8 +185,10 @@ class Settings(Section):
     """Everything that can be set. Sections are named after the stages."""
 
     index: IndexSettings = IndexSettings()
+    qdrant: QdrantSettings = QdrantSettings()
     embedder: EmbedderSettings = EmbedderSettings()
     sparse: SparseSettings = SparseSettings()
+    loading: LoadingSettings = LoadingSettings()
     chunking: ChunkingSettings = ChunkingSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
     reranking: RerankingSettings = RerankingSettings()
@@ -151,6 +196,12 @@ class Settings(Section):
     context: ContextSettings = ContextSettings()
     generator: GeneratorSettings = GeneratorSettings()
     openai: OpenAISettings = OpenAISettings()
+
+    @property
+    def store(self) -> str:
+        """`index.store`; a server where only its address is given."""
+        given = "store" in self.index.model_fields_set
+        return "qdrant" if self.qdrant.url and not given else self.index.store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +231,11 @@ class Loaded:
                 key = f"{section}.{name}"
                 yield Setting(
                     name=key,
-                    value="" if value is None else str(value),
+                    value=""
+                    if value is None
+                    else ",".join(value)
+                    if isinstance(value, tuple)
+                    else str(value),
                     origin=self.origins.get(key, "default"),
                     description=leaf.description or "",
                 )

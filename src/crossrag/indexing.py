@@ -1,57 +1,139 @@
-"""Files -> store and manifest: what is new or changed is chunked, embedded and written; what is gone goes.
+"""Plan -> store and manifest: what is new or changed is chunked, embedded and written; what is gone goes.
 
-Order of writing per document: manifest row without hash, chunks, stale chunks away, flush, whole row. A run
-that is cut short at any point is made good by the next one. Knows nothing of queries.
+Order of writing, per batch of documents: their generations are begun in the manifest, written to the store,
+flushed, and become the documents' in one transaction; then the old ones are deleted, flushed and forgotten.
+A run that is cut short at any point is made good by the next one. Knows nothing of queries.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from . import loading
+from . import files, loading, planning
 from .errors import LoadError
 from .manifest import Entry, Manifest
-from .types import Chunk, Document, Failure, IngestReport
+from .types import Chunk, Document, Failure, IngestReport, SparseVector
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from .files import File
+    from .planning import Change, Plan
     from .protocols import Embedder, SparseEncoder, Store
+
+    Vectors = tuple[NDArray[np.float32], SparseVector]
+
+_BATCH = 1024
+"""Chunks that are embedded and written together; always the same ones, whatever else happens."""
+_UNSETTLED_BATCHES = 4
+_UNSETTLED_SECONDS = 5.0
+"""Most that is written between two flushes, each of a third of a second, and done again after a kill."""
+_DELETED_AT_ONCE = 256
+_ATTEMPTS = 3
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class File:
-    """A file to be indexed."""
-
-    path: Path
-    document_id: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an ingestion is: `done` of `total` files, now at `source`."""
+    """How far a run is: `done` of `total` files, now at `source`; chunks written so far."""
 
+    stage: Literal["comparing", "indexing"]
     done: int
     total: int
     source: str
+    chunks: int = 0
+
+
+@contextmanager
+def reading_by(loader: loading.Loader) -> Iterator[Callable[[File], Document]]:
+    """Read files by a loader, which is closed at the end of the run."""
+    with loader:
+        yield lambda file: loader.load(
+            file.path, document_id=file.document_id, source=file.source, metadata=file.metadata
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a file becomes chunks."""
+
+    split: Callable[[Document, str], Sequence[Chunk]]
+    """Cuts a document; the text names its generation."""
+    fingerprint: str
+    """Changes whenever the same file would give other chunks."""
+    reading: Callable[[], AbstractContextManager[Callable[[File], Document]]]
+    """Gives, for one run, what reads a file or raises LoadError."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A document that waits to be written with others."""
+
+    change: Change
+    chunks: Sequence[Chunk]
+
+    @property
+    def entry(self) -> Entry:
+        change = self.change
+        return Entry(
+            id=change.file.document_id,
+            source=change.file.source,
+            content_hash=change.content_hash,
+            generation=self.chunks[0].generation,
+            chunks=len(self.chunks),
+            stamp=change.look.proof,
+            metadata=change.file.metadata,
+        )
+
+
+@dataclass(slots=True)
+class _Unsettled:
+    """What is written and not yet the truth."""
+
+    entries: list[Entry] = field(default_factory=list)
+    replaced: list[Entry] = field(default_factory=list)
+    """Their earlier generations."""
+    origins: list[Entry] = field(default_factory=list)
+    """The documents that some of them were renamed from."""
+    batches: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_due(self) -> bool:
+        return self.batches >= _UNSETTLED_BATCHES or time.monotonic() - self.since > _UNSETTLED_SECONDS
 
 
 @dataclass(slots=True)
 class _Tally:
     added: int = 0
     updated: int = 0
+    renamed: int = 0
     unchanged: int = 0
     chunks: int = 0
+    embedded: int = 0
+    settled: set[str] = field(default_factory=set)
+    """Documents that are gone and need no removal: renamed, or kept because the renamed file failed."""
     skipped: list[Failure] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
 
 class Indexer:
-    """Writes documents into one store and one manifest; `split` makes chunks of a document."""
+    """Writes documents into one store and one manifest.
+
+    Args:
+        store: Where chunks go.
+        manifest: What is said of documents.
+        embedder: Texts to dense vectors.
+        sparse_encoder: Texts to terms.
+        recipe: How a file becomes chunks.
+        room: Called with the bytes that are about to be written; raises StoreError if they would not fit.
+    """
 
     def __init__(
         self,
@@ -60,133 +142,235 @@ class Indexer:
         manifest: Manifest,
         embedder: Embedder,
         sparse_encoder: SparseEncoder,
-        split: Callable[[Document], Sequence[Chunk]],
+        recipe: Recipe,
+        room: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._manifest = manifest
         self._embedder = embedder
         self._sparse_encoder = sparse_encoder
-        self._split = split
+        self._recipe = recipe
+        self._room = room
+
+    def recover(self) -> int:
+        """Remove what a run that was cut short has left behind; how many generations that were."""
+        left = self._manifest.transitions()
+        if left:
+            known = self._manifest.entries()
+            for transition in left:
+                current = known.get(transition.document_id)
+                self._store.delete_document(
+                    transition.document_id, keep_generation=current.generation if current else None
+                )
+            self._store.flush()
+            self._manifest.forget([transition.generation for transition in left])
+        return len(left)
 
     def run(
         self,
-        files: Sequence[File],
+        plan: Plan,
         *,
-        gone: Sequence[str] = (),
-        skipped: Sequence[Failure] = (),
+        fail_fast: bool = False,
         progress: Callable[[Progress], None] = lambda _: None,
     ) -> IngestReport:
-        """Index `files`, remove the documents whose ids are in `gone`, and report.
+        """Do what the plan says, and report.
 
         A file that cannot be read is reported and what is indexed of it stays; the run goes on.
+
+        Raises:
+            LoadError: A file cannot be read and `fail_fast` is set; those before it are indexed.
         """
         started = time.perf_counter()
-        known = self._manifest.entries()
-        tally = _Tally(skipped=list(skipped))
-        for done, file in enumerate(files):
-            progress(Progress(done, len(files), file.source))
-            self._index(file, known.get(file.document_id), tally)
-        for document_id in gone:
-            self._remove(document_id)
-        progress(Progress(len(files), len(files), ""))
+        self.recover()
+        tally = _Tally(skipped=list(plan.skipped), failed=list(plan.failed), notices=list(plan.notices))
+        self._stop_at_failures(tally, fail_fast=fail_fast)
+        total = len(plan.changes) + plan.unchanged + len(plan.failed)
+        with self._recipe.reading() as load:
+            self._make(plan.changes, load, tally, fail_fast=fail_fast, total=total, progress=progress)
+        self._stop_at_failures(tally, fail_fast=fail_fast)
+        doomed = [entry.id for entry in plan.gone if entry.id not in tally.settled]
+        self._remove(doomed)
+        if plan.stamps:
+            self._manifest.restamp(plan.stamps)
+        progress(Progress(stage="indexing", done=total, total=total, source="", chunks=tally.chunks))
         return IngestReport(
             added=tally.added,
             updated=tally.updated,
-            unchanged=tally.unchanged,
-            deleted=len(gone),
+            renamed=tally.renamed,
+            unchanged=plan.unchanged + tally.unchanged,
+            deleted=len(doomed),
             skipped=tuple(tally.skipped),
             failed=tuple(tally.failed),
             chunks=tally.chunks,
+            embedded=tally.embedded,
             seconds=time.perf_counter() - started,
+            notices=tuple(tally.notices),
         )
 
-    def _index(self, file: File, known: Entry | None, tally: _Tally) -> None:
+    def remove(self, document_ids: Sequence[str]) -> None:
+        """Let documents go, whatever their files hold."""
+        self.recover()
+        self._remove(document_ids)
+
+    @staticmethod
+    def _stop_at_failures(tally: _Tally, *, fail_fast: bool) -> None:
+        if fail_fast and tally.failed:
+            first = tally.failed[0]
+            raise LoadError(
+                f"{first.source}: {first.reason}", hint="Mend or exclude the file, or leave out --fail-fast"
+            )
+
+    def _make(
+        self,
+        changes: Sequence[Change],
+        load: Callable[[File], Document],
+        tally: _Tally,
+        *,
+        fail_fast: bool,
+        total: int,
+        progress: Callable[[Progress], None],
+    ) -> None:
+        """Read, embed and write documents, batch by batch."""
+        waiting: list[_Ready] = []
+        unsettled = _Unsettled()
+        for number, change in enumerate(changes, start=total - len(changes)):
+            now = Progress(
+                stage="indexing", done=number, total=total, source=change.file.source, chunks=tally.chunks
+            )
+            progress(now)
+            waiting += self._made_ready(change, load, tally)
+            if tally.failed and fail_fast:
+                break
+            if sum(len(ready.chunks) for ready in waiting) >= _BATCH:
+                self._write(waiting, unsettled, tally)
+                waiting = []
+                if unsettled.is_due:
+                    self._settle(unsettled, tally)
+                    unsettled = _Unsettled()
+        self._write(waiting, unsettled, tally)
+        self._settle(unsettled, tally)
+
+    def _made_ready(self, change: Change, load: Callable[[File], Document], tally: _Tally) -> list[_Ready]:
+        """The document and its chunks; nothing where it failed or has no text, and that is noted."""
         try:
-            data = file.path.read_bytes()
-        except OSError as error:
-            tally.failed.append(Failure(source=file.source, reason=f"cannot be read: {error.strerror}"))
-            return
-        content_hash = hashlib.sha256(data).hexdigest()
-        if known is not None and known.content_hash == content_hash:
-            tally.unchanged += 1
-            return
-        try:
-            chunks = self._split(_loaded(data, file))
+            change, document = self._read(change, load)
+            tally.notices += [f"{document.source}: {notice}" for notice in document.notices]
+            named = planning.generation(change.file, change.content_hash, self._recipe.fingerprint)
+            if change.previous is not None and change.previous.generation == named:
+                tally.unchanged += 1  # it was changed back before it was read
+                return []
+            chunks = self._recipe.split(document, named)
         except LoadError as error:
-            tally.failed.append(Failure(source=file.source, reason=str(error)))
-            return
-        if not chunks:
-            tally.skipped.append(Failure(source=file.source, reason="no text in it (a scan, perhaps)"))
-            if known is not None:
-                self._remove(file.document_id)
-            return
-        # The empty hash stands for "not whole": whatever happens now, the next run knows of the document.
-        self._manifest.record(Entry(id=file.document_id, source=file.source, content_hash="", chunks=0))
-        self._write(file, chunks)
-        self._manifest.record(
-            Entry(id=file.document_id, source=file.source, content_hash=content_hash, chunks=len(chunks))
-        )
-        tally.chunks += len(chunks)
-        if known is None or not known.complete:
-            tally.added += 1
-        else:
-            tally.updated += 1
+            source = change.file.source
+            reason = error.message.removeprefix(f"{source}: ").removeprefix(f"{source} ")
+            tally.failed.append(
+                Failure(source=source, reason=f"{reason}. {error.hint}" if error.hint else reason)
+            )
+            if change.kind == "renamed" and change.twin is not None:
+                tally.settled.add(change.twin.id)  # found under its old name until the new one can be read
+            return []
+        if chunks:
+            return [_Ready(change, chunks)]
+        tally.skipped.append(Failure(source=change.file.source, reason="no text in it (a scan, perhaps)"))
+        if change.previous is not None:
+            self._remove([change.previous.id])
+        return []
 
-    def _write(self, file: File, chunks: Sequence[Chunk]) -> None:
+    @staticmethod
+    def _read(change: Change, load: Callable[[File], Document]) -> tuple[Change, Document]:
+        """The document, and the change with the hash of the very bytes that it was made of."""
+        path, source = change.file.path, change.file.source
+        try:
+            for _ in range(_ATTEMPTS):
+                document = load(change.file)
+                if (look := files.look(path)).stamp == change.look.stamp:
+                    return change, document
+                change = replace(change, look=look, content_hash=files.digest(path))
+        except OSError as error:
+            raise LoadError(f"{source} cannot be read: {error.strerror}") from None
+        raise LoadError(f"{source} changes while it is read", hint="Ingest again when it is finished")
+
+    def _write(self, batch: Sequence[_Ready], unsettled: _Unsettled, tally: _Tally) -> None:
+        """Embed and write documents, which nobody sees yet."""
+        if not batch:
+            return
+        entries = [ready.entry for ready in batch]
+        self._manifest.begin({entry.generation: entry.id for entry in entries})
+        kept = self._kept_vectors(batch)
+        for part in _parts([chunk for ready in batch for chunk in ready.chunks], _BATCH):
+            tally.embedded += self._put(part, kept)
+        tally.chunks += sum(entry.chunks for entry in entries)
+        unsettled.batches += 1
+        unsettled.entries += entries
+        for change in (ready.change for ready in batch):
+            if change.previous is not None:
+                unsettled.replaced.append(change.previous)
+            elif change.kind == "renamed" and change.twin is not None:
+                unsettled.origins.append(change.twin)
+
+    def _settle(self, unsettled: _Unsettled, tally: _Tally) -> None:
+        """Let searches see all of the new and none of the old, in one step."""
+        entries, replaced, origins = unsettled.entries, unsettled.replaced, unsettled.origins
+        if not entries:
+            return
+        self._store.flush()
+        self._manifest.flip(entries, gone=[origin.id for origin in origins])
+        if replaced or origins:
+            current = {entry.id: entry.generation for entry in entries}
+            for old in (*replaced, *origins):
+                self._store.delete_document(old.id, keep_generation=current.get(old.id))
+            self._store.flush()
+            self._manifest.forget([old.generation for old in (*replaced, *origins)])
+        tally.settled.update(origin.id for origin in origins)
+        tally.renamed += len(origins)
+        tally.updated += len(replaced)
+        tally.added += len(entries) - len(replaced) - len(origins)
+
+    def _kept_vectors(self, batch: Sequence[_Ready]) -> Mapping[str, Vectors]:
+        """Vectors of what the index holds already, by the text that they were made of."""
+        donors = {
+            donor.id: donor
+            for ready in batch
+            for donor in (ready.change.previous, ready.change.twin)
+            if donor
+        }
+        kept: dict[str, Vectors] = {}
+        for donor in donors.values():
+            where = {"document_id": donor.id, "generation": donor.generation}
+            for point in self._store.scan(limit=256, where=where, with_vectors=True):
+                if point.dense is not None and point.sparse is not None:
+                    kept[point.chunk.described] = point.dense, point.sparse
+        return kept
+
+    def _put(self, chunks: Sequence[Chunk], kept: Mapping[str, Vectors]) -> int:
+        """Write chunks with their vectors; for how many texts the embedder was called."""
+        import numpy as np
+
         # Title and headings say what a passage is about; the passage itself often does not.
         described = [chunk.described for chunk in chunks]
+        missing = list(dict.fromkeys(text for text in described if text not in kept))
+        self._room(sum(map(len, described)) + 4 * self._embedder.dimension * len(chunks))
+        vectors = dict(kept)
+        if missing:
+            made = self._embedder.embed_documents(missing), self._sparse_encoder.encode_documents(missing)
+            vectors.update(zip(missing, zip(*made, strict=True), strict=True))
         self._store.upsert(
             chunks,
-            self._embedder.embed_documents(described),
-            self._sparse_encoder.encode_documents(described),
+            np.stack([vectors[text][0] for text in described]),
+            [vectors[text][1] for text in described],
         )
-        self._store.delete_document(file.document_id, keep=[chunk.id for chunk in chunks])
-        self._store.flush()
+        return len(missing)
 
-    def _remove(self, document_id: str) -> None:
-        self._store.delete_document(document_id)
-        self._store.flush()
-        self._manifest.forget(document_id)
-
-
-def collect(roots: Sequence[Path]) -> tuple[list[File], list[Failure]]:
-    """Files below all roots, each once, in order; and those that no parser is for.
-
-    Raises:
-        LoadError: A folder cannot be listed.
-    """
-    files: dict[str, File] = {}
-    unknown: dict[str, Failure] = {}
-    for root in roots:
-        found = loading.find_files(root)
-        for path in found.known:
-            source = f"{root.name}/{path.relative_to(root).as_posix()}" if path != root else path.name
-            identity = identify(path)
-            files.setdefault(
-                identity, File(path=path, document_id=identity, source=loading.clean_text(source))
-            )
-        for path in found.unknown:
-            reason = f"no parser for {path.suffix or 'its type'}"
-            unknown.setdefault(identify(path), Failure(source=loading.clean_text(path.name), reason=reason))
-    return list(files.values()), list(unknown.values())
+    def _remove(self, document_ids: Sequence[str]) -> None:
+        known = self._manifest.entries() if document_ids else {}
+        present = [one for one in document_ids if one in known]
+        for part in _parts(present, _DELETED_AT_ONCE):
+            self._manifest.flip([], gone=part)
+            for document_id in part:
+                self._store.delete_document(document_id)
+            self._store.flush()
+            self._manifest.forget([known[one].generation for one in part])
 
 
-def identify(path: Path) -> str:
-    """Document id of a file: its whole path, with bytes that are no UTF-8 written out."""
-    return path.as_posix().encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def is_below(document_id: str, roots: Sequence[Path]) -> bool:
-    """Whether a document is one of the roots or in one of them."""
-    return any(
-        document_id == root or document_id.startswith(root.rstrip("/") + "/") for root in map(identify, roots)
-    )
-
-
-def _loaded(data: bytes, file: File) -> Document:
-    try:
-        return loading.load_bytes(
-            data, suffix=file.path.suffix, document_id=file.document_id, source=file.source
-        )
-    except LoadError as error:
-        raise LoadError(error.message.removeprefix(f"{file.source}: "), hint=error.hint) from None
+def _parts(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

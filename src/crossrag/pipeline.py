@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,14 +10,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from . import answering, assembly, calibrating, chunking, context, indexing, loading, reranking, retrieval
+from . import answering, assembly, calibrating, context, likeness, loading, reranking, retrieval
 from .config import Settings, load_settings
-from .errors import FingerprintError, ModelError, StoreError, StoreLockedError, UsageError
-from .manifest import Entry, Manifest
-from .types import Answer, Chunk, Document, Done, Event, IngestReport, Ranking, Turn, Where
+from .errors import ModelError, UsageError
+from .index import Index
+from .planning import Selection
+from .types import Answer, Done, Event, IngestReport, Ranking, Turn, Where
 
 if TYPE_CHECKING:
     from .indexing import Progress
+    from .manifest import Entry, Manifest
+    from .planning import Plan
     from .protocols import Embedder, Generator, Reranker, SparseEncoder, Store
 
 
@@ -54,6 +56,10 @@ class Rag:
         # The cached properties below find what was given where they would keep what they make.
         self._given = {name: backend for name, backend in given.items() if backend is not None}
         self.__dict__.update(self._given)
+        self.index = Index(
+            settings, embedder=lambda: self.embedder, sparse_encoder=lambda: self.sparse_encoder
+        )
+        """Store and manifest, and what keeps them equal to the documents."""
 
     @classmethod
     def open(cls, path: str | Path | None = None, **sections: Mapping[str, Any]) -> Self:
@@ -76,48 +82,49 @@ class Rag:
     def ingest(
         self,
         *paths: str | Path,
+        selection: Selection | None = None,
         rebuild: bool = False,
+        fail_fast: bool = False,
         progress: Callable[[Progress], None] = lambda _: None,
     ) -> IngestReport:
-        """Make the index equal to the files under `paths`: new, changed and deleted ones.
+        """Make the index equal to the files under `paths`: new, changed, renamed and deleted ones.
 
-        Documents that came from elsewhere stay. Unchanged files cost a hash.
+        Documents that came from elsewhere stay. Searches in other threads go on: they see each document as it
+        was or as it is. An unchanged file costs a look at its size and times.
 
         Args:
             paths: Files and folders.
+            selection: Which files below `paths` are meant; all that a parser is for, where it is None.
             rebuild: Throw the whole index away first, what came from other paths too.
+            fail_fast: Stop at the first file that cannot be read.
             progress: Called before each file.
 
         Raises:
+            LoadError: A file cannot be read and `fail_fast` is set, or a folder cannot be listed.
             UsageError: A path does not exist, or there is none.
             StoreError: The index cannot be written.
             FingerprintError: The index was built with other settings.
         """
-        roots = [_existing(Path(path)) for path in paths]
-        if not roots:
-            raise UsageError("Nothing to ingest", hint="Name a file or a folder")
-        files, unknown = indexing.collect(roots)
-        if not files and not unknown and (rebuild or not self.manifest.entries()):
-            raise UsageError(
-                f"There are no files in {', '.join(map(str, roots))}", hint="Name another folder"
-            )
-        if rebuild:
-            self._drop()
-        indexer = indexing.Indexer(
-            store=self._writable_store(),
-            manifest=self.manifest,
-            embedder=self.embedder,
-            sparse_encoder=self.sparse_encoder,
-            split=self._split,
+        return self.index.ingest(
+            [Path(path) for path in paths],
+            selection or Selection(),
+            rebuild=rebuild,
+            fail_fast=fail_fast,
+            progress=progress,
         )
-        wanted = {file.document_id for file in files}
-        entries = self.manifest.entries()
-        gone = [known for known in entries if known not in wanted and indexing.is_below(known, roots)]
-        return indexer.run(files, gone=gone, skipped=unknown, progress=progress)
+
+    def plan(
+        self,
+        *paths: str | Path,
+        selection: Selection | None = None,
+        progress: Callable[[Progress], None] = lambda _: None,
+    ) -> Plan:
+        """What `ingest` would do with the same arguments. Writes nothing and needs no index."""
+        return self.index.plan([Path(path) for path in paths], selection or Selection(), progress=progress)
 
     def documents(self) -> list[Entry]:
         """What is indexed, in order of source."""
-        return [entry for entry in self.manifest.entries().values() if entry.complete]
+        return list(self.manifest.entries().values())
 
     # --- query -> candidates -> reranked
 
@@ -208,8 +215,9 @@ class Rag:
             ranked = {}
             for done, question in enumerate(grouped):
                 progress(done, len(grouped))
-                # Every candidate is read with all layers: a forecast is no score to calibrate on.
-                ranking = self._rank(question, top_k=0, where=None, deadline=math.inf)
+                # Every candidate is read with all layers: a forecast is no score to calibrate on. And none is
+                # collapsed: the one that was judged may be the other.
+                ranking = self._rank(question, top_k=0, where=None, deadline=math.inf, collapse=False)
                 if ranking.degraded:
                     raise ModelError(
                         f"{question!r} could not be reranked: {'; '.join(ranking.notices)}",
@@ -226,12 +234,12 @@ class Rag:
 
     def close(self) -> None:
         """Let go of the index; closing twice is fine."""
-        for name in ("store", "manifest", "reranker"):
-            resource = self.__dict__.get(name)
-            # Only rerankers with a file or a connection can be closed; the caller's are the caller's.
-            if resource is not None and hasattr(resource, "close") and name not in self._given:
-                del self.__dict__[name]
-                resource.close()
+        self.index.close()
+        resource = self.__dict__.get("reranker")
+        # Only rerankers with a file or a connection can be closed; the caller's are the caller's.
+        if resource is not None and hasattr(resource, "close") and "reranker" not in self._given:
+            del self.__dict__["reranker"]
+            resource.close()
         # What is made of them, or read beside the index, is made and read anew.
         for name in ("generator", "calibrated"):
             if name not in self._given:
@@ -265,10 +273,15 @@ class Rag:
         """From `generator.model`."""
         return assembly.generator(self.settings, reranker=self.reranker, embedder=self.embedder)
 
-    @cached_property
+    @property
     def store(self) -> Store:
-        """The index, which must exist."""
-        return self._opened_store(create=False)
+        """The chunks, with what is in transition; the index must exist."""
+        return self.index.store
+
+    @property
+    def manifest(self) -> Manifest:
+        """What is indexed."""
+        return self.index.manifest
 
     @cached_property
     def calibrated(self) -> calibrating.Calibrated | None:
@@ -281,78 +294,37 @@ class Rag:
         parts = (self.reranker, self.embedder, self.sparse_encoder)
         return tuple(part.fingerprint for part in parts if part is not None)
 
-    @cached_property
-    def manifest(self) -> Manifest:
-        """What is indexed."""
-        return Manifest(self.settings.index.path / "manifest.sqlite")
-
-    def _writable_store(self) -> Store:
-        if "store" not in self.__dict__:
-            self.__dict__["store"] = self._opened_store(create=True)
-        return self.store
-
-    def _opened_store(self, *, create: bool) -> Store:
-        return assembly.store(
-            self.settings, embedder=self.embedder, sparse_encoder=self.sparse_encoder, create=create
-        )
-
     def _threshold(self) -> float:
         if self.reranker is None:
             return 0.0
         return calibrating.resolve_threshold(self.settings.reranking.threshold, self.calibrated)
 
-    def _drop(self) -> None:
-        """Only what an index consists of is removed, whatever else may lie in the folder."""
-        path = self.settings.index.path
-        if (path / "fingerprint.json").is_file():
-            self._check_not_held()
-        self.close()
-        # The manifest first: without it nothing is taken for indexed, wherever this is cut short.
-        for name in ("manifest.sqlite", "manifest.sqlite-wal", "manifest.sqlite-shm", "fingerprint.json"):
-            (path / name).unlink(missing_ok=True)
-        shutil.rmtree(path / "shard", ignore_errors=True)
-
-    def _check_not_held(self) -> None:
-        """An index that another process has open is not thrown away; a damaged one may be.
-
-        Raises:
-            StoreLockedError: Another process has it open.
-        """
-        try:
-            self._writable_store()
-        except StoreLockedError:
-            raise
-        except (FingerprintError, StoreError):
-            return
-
-    def _split(self, document: Document) -> Sequence[Chunk]:
-        cut = self.settings.chunking
-        return chunking.split(
-            document,
-            size=cut.size,
-            overlap=cut.overlap,
-            unit=cut.unit,
-            tokenizer_file=assembly.CHUNK_TOKENIZER,
-        )
-
     def _rank(
-        self, query: str, *, top_k: int | None = None, where: Where | None, deadline: float | None = None
+        self,
+        query: str,
+        *,
+        top_k: int | None = None,
+        where: Where | None,
+        deadline: float | None = None,
+        collapse: bool = True,
     ) -> Ranking:
         settings = self.settings
         query = loading.clean_text(query).strip()
         if not query:
             raise UsageError("The question is empty", hint="Write a question, or a few words to look for")
-        store = self.store
         clock = _Clock()
-        candidates = retrieval.retrieve(
-            query,
-            embedder=self.embedder,
-            sparse_encoder=self.sparse_encoder,
-            store=store,
-            fetch_k=settings.retrieval.fetch_k,
-            rrf_k=settings.retrieval.rrf_k,
-            where=where,
-        )
+        with self.index.reading():
+            candidates = retrieval.retrieve(
+                query,
+                embedder=self.embedder,
+                sparse_encoder=self.sparse_encoder,
+                store=self.index,
+                fetch_k=settings.retrieval.fetch_k,
+                rrf_k=settings.retrieval.rrf_k,
+                where=where,
+            )
+        if collapse and settings.retrieval.duplicates:
+            candidates = likeness.collapse(candidates, threshold=settings.retrieval.duplicates)
         clock.lap("retrieve")
         if self.reranker is None:
             return Ranking(query=query, candidates=tuple(candidates), timings=clock.laps)
@@ -389,9 +361,3 @@ class _Clock:
 
 def _first(ranking: Ranking, count: int) -> Ranking:
     return replace(ranking, candidates=ranking.candidates[:count])
-
-
-def _existing(path: Path) -> Path:
-    if not path.exists():
-        raise UsageError(f"{path} does not exist", hint="Check the path")
-    return path.resolve()

@@ -5,14 +5,14 @@ Arrays are numpy; texts are plain strings; every method is synchronous and takes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .types import Chunk, Context, Rankings, Relevance, Scores, SparseVector, Turn, Where
+    from .types import Chunk, Context, Rankings, Relevance, Scores, SparseVector, StoredPoint, Turn, Where
 
 
 @runtime_checkable
@@ -103,19 +103,45 @@ class Store(Protocol):
         *,
         limit: int,
         where: Where | None = None,
+        hidden: Collection[str] = (),
     ) -> Rankings:
         """Both rankings, at most `limit` each, unfused; a leg without a vector is empty.
 
         Every hit carries both scores, whichever leg found it; a leg without a vector scores 0.
+
+        Args:
+            dense: A question's vector, float32[d], or None.
+            sparse: A question's terms, or None.
+            limit: Most hits of each leg.
+            where: Only chunks whose metadata says so.
+            hidden: Generations in transition; their chunks are left out before anything is ranked.
         """
         ...
 
     def neighbours(self, chunk: Chunk, radius: int) -> list[Chunk]:
-        """The chunks of the same document at most `radius` positions away, itself included, in order."""
+        """The chunks of the same document and generation at most `radius` positions away, in order."""
         ...
 
-    def delete_document(self, document_id: str, *, keep: Sequence[str] = ()) -> None:
-        """Remove a document's chunks, but for those whose ids are in `keep`."""
+    def scan(
+        self,
+        *,
+        limit: int = 256,
+        after: str | None = None,
+        where: Where | None = None,
+        with_vectors: bool = False,
+    ) -> Iterator[StoredPoint]:
+        """Every chunk in ascending order of id, hidden ones too; `upsert` takes back what it gives.
+
+        Args:
+            limit: How many are fetched at a time; memory grows with it, the result does not.
+            after: Go on behind this id, which need not exist any more.
+            where: Only chunks whose metadata says so.
+            with_vectors: Whether to fetch the vectors too.
+        """
+        ...
+
+    def delete_document(self, document_id: str, *, keep_generation: str | None = None) -> None:
+        """Remove a document's chunks, but for those of one generation where that is given."""
         ...
 
     def count(self, document_id: str | None = None) -> int:

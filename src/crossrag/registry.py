@@ -35,6 +35,8 @@ class Backend:
     needs: str | None = None
     """Module that must be importable."""
     extra: str | None = None
+    diagnosis: str | None = None
+    """`module:function` that takes the same arguments and says in a sentence how the other side is."""
 
 
 BACKENDS: dict[Kind, dict[str, Backend]] = {
@@ -79,7 +81,16 @@ BACKENDS: dict[Kind, dict[str, Backend]] = {
             extra="http",
         ),
     },
-    "stores": {"edge": Backend("crossrag.stores.edge:EdgeStore", "Qdrant's engine in process")},
+    "stores": {
+        "edge": Backend("crossrag.stores.edge:EdgeStore", "Qdrant's engine in process"),
+        "qdrant": Backend(
+            "crossrag.stores.qdrant:QdrantStore",
+            "a Qdrant server, Qdrant Cloud or a cluster",
+            needs="qdrant_client",
+            extra="qdrant",
+            diagnosis="crossrag.stores.qdrant_diagnosis:diagnose",
+        ),
+    },
     "generators": {
         "extractive": Backend(
             "crossrag.generators.extractive:ExtractiveGenerator",
@@ -120,18 +131,39 @@ def load(kind: Kind, name: str, **arguments: Any) -> Any:
     """
     backend_name, _, model = name.partition(":")
     backend = find(kind, backend_name)
-    if backend.needs and find_spec(backend.needs) is None:
-        raise MissingExtraError(
-            f"{name} needs the package {backend.needs}", hint=f"pip install 'crossrag[{backend.extra}]'"
-        )
+    _check_installed(backend, name)
     if backend.model and not model and backend.model not in arguments and name in BACKENDS[kind]:
         raise ConfigError(f"{name} needs to be told which one", hint=f"Write {name}:… ({backend.summary})")
     if model:
         if backend.model is None:
             raise ConfigError(f"{backend_name} takes no model, got {name!r}", hint=f"Write {backend_name}")
         arguments[backend.model] = _resolved(backend, model)
-    module, _, attribute = backend.target.partition(":")
-    return getattr(import_module(module), attribute)(**arguments)
+    return _target(backend.target)(**arguments)
+
+
+def diagnose(kind: Kind, name: str, **arguments: Any) -> str | None:
+    """A sentence on what a backend talks to; None where it talks to nothing.
+
+    Raises:
+        CrossragError: Something is wrong there.
+    """
+    backend = find(kind, name)
+    if backend.diagnosis is None:
+        return None
+    _check_installed(backend, name)
+    return str(_target(backend.diagnosis)(**arguments))
+
+
+def _check_installed(backend: Backend, name: str) -> None:
+    if backend.needs and find_spec(backend.needs) is None:
+        raise MissingExtraError(
+            f"{name} needs the package {backend.needs}", hint=f"pip install 'crossrag[{backend.extra}]'"
+        )
+
+
+def _target(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def find(kind: Kind, name: str) -> Backend:

@@ -5,15 +5,37 @@ Every leg's rank and score stays on the candidate. Knows nothing of the reranker
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from .types import Candidate, Hit, Scores, Where
+from .types import Candidate, Hit, Rankings, Scores, SparseVector, Where
 
 if TYPE_CHECKING:
-    from .protocols import Embedder, SparseEncoder, Store
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from .protocols import Embedder, SparseEncoder
 
 Item = TypeVar("Item", str, int)
+
+
+class Searchable(Protocol):
+    """A store, or an index that leaves out what is in transition."""
+
+    def search(
+        self,
+        dense: NDArray[np.float32] | None,
+        sparse: SparseVector | None,
+        *,
+        limit: int,
+        where: Where | None = None,
+    ) -> Rankings:
+        """As `Store.search`."""
+        ...
+
+    def count(self) -> int:
+        """Number of passages, by whose logarithm BM25 grows."""
+        ...
 
 
 def retrieve(
@@ -21,7 +43,7 @@ def retrieve(
     *,
     embedder: Embedder,
     sparse_encoder: SparseEncoder,
-    store: Store,
+    store: Searchable,
     fetch_k: int = 100,
     rrf_k: int = 60,
     where: Where | None = None,
@@ -35,7 +57,8 @@ def retrieve(
         embedder.embed_query(query), sparse_encoder.encode_query(query), limit=fetch_k, where=where
     )
     hits = {hit.chunk.id: hit for leg in (rankings.dense, rankings.sparse) for hit in leg}
-    dense_rank, sparse_rank = _ranks(rankings.dense), _ranks(rankings.sparse)
+    dense_rank = _ranks(rankings.dense, lambda hit: round(hit.dense, 6))
+    sparse_rank = _ranks(rankings.sparse, lambda hit: round(hit.sparse, 4))
     fused = reciprocal_rank_fusion([list(dense_rank), list(sparse_rank)], k=rrf_k)
     indexed = store.count()
     order = sorted(fused, key=lambda chunk_id: (-fused[chunk_id], *_tie(hits[chunk_id])))
@@ -69,9 +92,11 @@ def reciprocal_rank_fusion(rankings: Sequence[Sequence[Item]], *, k: int = 60) -
     return fused
 
 
-def _ranks(leg: Sequence[Hit]) -> dict[str, int]:
-    return {hit.chunk.id: rank for rank, hit in enumerate(leg, start=1)}
+def _ranks(leg: Sequence[Hit], score: Callable[[Hit], float]) -> dict[str, int]:
+    """Ranks by id. An engine adds up in any order: scores that differ in their last bits alone are equal."""
+    order = sorted(leg, key=lambda hit: (-score(hit), *hit.chunk.place))
+    return {hit.chunk.id: rank for rank, hit in enumerate(order, start=1)}
 
 
 def _tie(hit: Hit) -> tuple[float, str, int, str]:
-    return -hit.dense, *hit.chunk.place
+    return -round(hit.dense, 6), *hit.chunk.place

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 VARIANT = "Cross-Encoder"
 """What `metadata["variant"]` of every chunk says: which retrieval pattern made it."""
@@ -35,8 +39,13 @@ class Document:
     markdown: bool = False
     """Whether the text is Markdown, so that its headings become title paths."""
     page_starts: tuple[int, ...] = ()
-    """Offset in `text` at which page 1, 2, 3… begins; empty where there are no pages."""
+    """Offset in `text` at which page, slide or sheet 1, 2, 3… begins; empty where there are none."""
+    page_names: tuple[str, ...] = ()
+    """What each is called where it is no page, such as `slide 3` or `sheet Q3`; else empty."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Names with plain values: text, numbers, true, false, and lists of these."""
+    notices: tuple[str, ...] = ()
+    """What the loader could not keep, in words, such as a line of front matter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +53,7 @@ class Chunk:
     """A passage of a document. `document.text[start:end] == text`, always."""
 
     id: str
-    """UUIDv5 of document, position and content."""
+    """UUIDv5 of document, generation, position and content: two generations never share a point."""
     document_id: str
     source: str
     text: str
@@ -56,14 +65,21 @@ class Chunk:
     title_path: tuple[str, ...] = ()
     """Headings above the passage, outermost first."""
     page: int | None = None
+    """Number of the page, slide or sheet on which it begins, from 1."""
+    page_name: str = ""
+    """What that is called where it is no page, such as `slide 3` or `sheet Q3`."""
+    generation: str = ""
+    """Which state of the document it was cut from; a document's chunks that are found together share it."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """The document's own metadata, handed down."""
+    minhash: str = field(default="", repr=False)
+    """What near-duplicates are found by; empty where they are not looked for."""
 
     @property
     def location(self) -> str:
-        """Where a reader finds it: `handbook.pdf, page 12` or `guide.md, Backup > Schedule`."""
+        """Where a reader finds it: `a.pdf, page 12`, `b.pptx, slide 3`, `c.md, Backup > Schedule`."""
         if self.page is not None:
-            return f"{self.source}, page {self.page}"
+            return f"{self.source}, {self.page_name or f'page {self.page}'}"
         return f"{self.source}, {' > '.join(self.title_path)}" if self.title_path else self.source
 
     @property
@@ -89,9 +105,14 @@ class Chunk:
             "end": self.end,
             "title": self.title,
             "title_path": list(self.title_path),
+            "generation": self.generation,
         }
         if self.page is not None:
             metadata["page"] = self.page
+        if self.minhash:
+            metadata["minhash"] = self.minhash
+        if self.page_name:
+            metadata["page_name"] = self.page_name
         return {"page_content": self.text, "metadata": metadata}
 
     @classmethod
@@ -111,6 +132,9 @@ class Chunk:
             title=rest.pop("title", ""),
             title_path=tuple(rest.pop("title_path", ())),
             page=rest.pop("page", None),
+            generation=rest.pop("generation", ""),
+            minhash=rest.pop("minhash", ""),
+            page_name=rest.pop("page_name", ""),
             metadata=rest,
         )
 
@@ -123,6 +147,15 @@ class SparseVector:
     values: tuple[float, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredPoint:
+    """A chunk as a store holds it; the vectors are None where they were not asked for."""
+
+    chunk: Chunk
+    dense: NDArray[np.float32] | None = None
+    sparse: SparseVector | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """A file that could not be indexed, and why."""
@@ -133,16 +166,19 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestReport:
-    """What one ingestion did. Counts are documents, but for `chunks`: those written."""
+    """What one ingestion did. Counts are documents, but for `chunks`, those written, and `embedded`."""
 
     added: int = 0
     updated: int = 0
+    renamed: int = 0
     unchanged: int = 0
     deleted: int = 0
     skipped: tuple[Failure, ...] = ()
     """Files of no known type, or without text: left out on purpose."""
     failed: tuple[Failure, ...] = ()
     chunks: int = 0
+    embedded: int = 0
+    """Chunks for which the embedder was called; the others were in the index already, with the same text."""
     seconds: float = 0.0
     notices: tuple[str, ...] = ()
 
@@ -182,6 +218,8 @@ class Candidate:
     """Whether the reranker saw only its beginning."""
     window: tuple[int, int] | None = None
     """Of a passage too long for one reading: offsets, in its text, of the part that scored best."""
+    duplicates: tuple[Chunk, ...] = ()
+    """Passages nearly the same as this one that were found too, best first; this one stands for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,32 +379,5 @@ class Done:
 
 Event = Retrieved | Delta | Cited | Done
 
-Where = Mapping[str, str | int | bool | Sequence[str] | Sequence[int]]
-"""A filter on chunk metadata: every key must equal its value, or one of its values."""
-
-__all__ = [
-    "VARIANT",
-    "WORD_JOINER",
-    "Answer",
-    "Candidate",
-    "Chunk",
-    "Citation",
-    "Cited",
-    "Context",
-    "Delta",
-    "Document",
-    "Done",
-    "Event",
-    "Failure",
-    "Hit",
-    "IngestReport",
-    "Ranking",
-    "Rankings",
-    "Relevance",
-    "Retrieved",
-    "Scores",
-    "Source",
-    "SparseVector",
-    "Turn",
-    "Where",
-]
+Where = Mapping[str, Any]
+"""A filter on chunk metadata, in the language of `crossrag.filters`, such as `{"year": {"gte": 2020}}`."""

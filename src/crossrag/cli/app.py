@@ -3,48 +3,32 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from crossrag.errors import CrossragError, UsageError
 
 from . import doctor as checks
-from . import show
-
-if TYPE_CHECKING:
-    from crossrag.config import Loaded
-    from crossrag.pipeline import Rag
+from . import ingestion, show, upkeep
+from .options import ConfigOption, IndexOption, JsonOption, SetOption, TopKOption, WhereOption, loaded, opened
 
 app = typer.Typer(
     name="crossrag",
     help="Answers from your own documents: wide search, a cross-encoder that reads, checked citations.",
     epilog="Exit codes: 0 ok, 1 unexpected, 2 usage, 3 index, 4 model, 5 language model, "
-    "6 some files failed, 7 settings, 8 model refused, 130 interrupted.",
+    "6 some files failed, 7 settings, 8 model refused, 9 index differs, 130 interrupted.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
+upkeep.register(app)
 app.add_typer(config_app, name="config")
 
-IndexOption = Annotated[Path | None, typer.Option("--index", "-i", help="Folder of the index.")]
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="Settings file in place of crossrag.toml.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
-TopKOption = Annotated[int | None, typer.Option("--top-k", "-k", min=1, help="How many passages.")]
-WhereOption = Annotated[
-    list[str] | None, typer.Option("--where", metavar="KEY=VALUE", help="Only chunks whose metadata says so.")
-]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="A setting for this call.")
-]
 
-
+INTERRUPTED = 130
 _NUMBERS = {"page", "chunk_id", "chunk_length", "start", "end"}
 
 
@@ -69,12 +53,55 @@ def ingest(
     config: ConfigOption = None,
     settings: SetOption = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Throw the whole index away first.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
+    globs: Annotated[
+        list[str] | None, typer.Option("--glob", metavar="PATTERN", help="Only files like this: '*.md'.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", metavar="PATTERN", help="No files or folders like this.")
+    ] = None,
+    gitignore: Annotated[
+        bool, typer.Option("--gitignore/--no-gitignore", help="Leave out what .gitignore files do.")
+    ] = True,
+    prune: Annotated[
+        bool, typer.Option("--prune/--no-prune", help="Remove documents whose files are gone or not chosen.")
+    ] = True,
+    checksum: Annotated[
+        bool, typer.Option("--checksum", help="Read all files, also those that look unchanged.")
+    ] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first file that cannot be read.")
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on whenever files change, until Ctrl-C.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the index equal to the files: new, changed and deleted ones."""
-    with _rag(index, config, settings) as rag, show.ingest_progress() as progress:
-        report = rag.ingest(*paths, rebuild=rebuild, progress=progress)
-    show.report(report, as_json=as_json)
+    """Make the index equal to the files: new, changed, renamed and deleted ones."""
+    from crossrag.planning import Selection
+
+    selection = Selection(
+        globs=tuple(globs or ()),
+        exclude=tuple(exclude or ()),
+        gitignore=gitignore,
+        prune=prune,
+        checksum=checksum,
+    )
+    with opened(index, config, settings) as rag:
+        if dry_run:
+            ingestion.show_plan(rag.plan(*paths, selection=selection), as_json=as_json)
+            return
+        with show.ingest_progress() as progress:
+            report = rag.ingest(
+                *paths, selection=selection, rebuild=rebuild, fail_fast=fail_fast, progress=progress
+            )
+        show.report(report, as_json=as_json)
+        if watch:
+            rag.close()
+            show.talk("Watching for changes; Ctrl-C ends it.")
+            ingestion.watch(rag, paths, selection, as_json=as_json)
     if report.failed:
         raise typer.Exit(6)
 
@@ -91,7 +118,7 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Find the most relevant passages."""
-    with _rag(index, config, settings) as rag:
+    with opened(index, config, settings) as rag:
         ranking = rag.search(query, top_k=top_k, where=_where(where))
     show.ranking(ranking, explain=explain, as_json=as_json)
 
@@ -107,7 +134,7 @@ def ask(
     as_json: JsonOption = False,
 ) -> None:
     """Answer a question from the documents, with citations, or say that they do not contain it."""
-    with _rag(index, config, settings) as rag:
+    with opened(index, config, settings) as rag:
         if as_json:
             show.answer_json(rag.ask(question, where=_where(where)))
         else:
@@ -134,7 +161,7 @@ def calibrate(
     """Fit relevance to judged questions about this index, and say what each threshold is worth."""
     from . import learn
 
-    with _rag(index, config, settings) as rag:
+    with opened(index, config, settings) as rag:
         learn.calibrate(rag, judgements, as_json=as_json)
 
 
@@ -169,7 +196,7 @@ def train(
     """Train the reranker on judged questions; a model that is not better is refused (exit code 8)."""
     from . import learn
 
-    with _rag(index, config, settings) as rag:
+    with opened(index, config, settings) as rag:
         code = learn.train(
             rag,
             data=data,
@@ -189,14 +216,14 @@ def train(
 @app.command()
 def status(index: IndexOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """What is in the index."""
-    with _rag(index, config, None) as rag:
+    with opened(index, config, None) as rag:
         show.status(checks.status(rag), as_json=as_json)
 
 
 @app.command()
 def doctor(index: IndexOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Check settings, models and index, and say how to mend what is wrong."""
-    findings = list(checks.examine(lambda: _loaded(index, config, None)))
+    findings = list(checks.examine(lambda: loaded(index, config, None)))
     show.findings(findings, as_json=as_json)
     if worst := max((finding.exit_code for finding in findings), default=0):
         raise typer.Exit(worst)
@@ -222,7 +249,7 @@ def config_show(
     as_json: JsonOption = False,
 ) -> None:
     """Every setting, its value and where it came from; secrets are masked."""
-    show.settings(list(_loaded(index, config, settings).rows()), as_json=as_json)
+    show.settings(list(loaded(index, config, settings).rows()), as_json=as_json)
 
 
 def main() -> None:
@@ -230,12 +257,15 @@ def main() -> None:
     show.use_utf8()
     try:
         # Outside standalone mode the code of `typer.Exit` comes back as the result.
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        if code == INTERRUPTED:  # which typer makes of Ctrl-C, without a word
+            raise KeyboardInterrupt
+        sys.exit(code)
     except CrossragError as error:
         _fail(error, error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         show.talk("Interrupted. The index is whole; ingesting again goes on from there.")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the last frame before the shell
         if hasattr(error, "format_message"):
             _fail_usage(error)
@@ -263,43 +293,27 @@ def _fail_usage(error: Any) -> None:
     sys.exit(int(getattr(error, "exit_code", 2)))
 
 
-@contextmanager
-def _rag(index: Path | None, config: Path | None, settings: list[str] | None) -> Iterator[Rag]:
-    from crossrag.pipeline import Rag
+def _where(texts: list[str] | None) -> dict[str, Any]:
+    """Filters given together hold together; a repeated KEY=VALUE names an alternative."""
+    from crossrag.filters import read_json
 
-    with Rag(_loaded(index, config, settings).settings) as rag:
-        yield rag
-
-
-def _loaded(index: Path | None, config: Path | None, settings: list[str] | None) -> Loaded:
-    from crossrag.config import load_settings
-
-    arguments: dict[str, dict[str, Any]] = {}
-    for pair in settings or []:
-        name, equals, value = pair.partition("=")
-        section, dot, key = name.partition(".")
-        if not (equals and dot):
-            raise UsageError(
-                f"--set {pair!r} is not SECTION.KEY=VALUE", hint="Example: --set reranking.top_k=3"
-            )
-        arguments.setdefault(section, {})[key] = value
-    if index is not None:
-        arguments.setdefault("index", {})["path"] = index
-    return load_settings(arguments, config_file=config)
-
-
-def _where(pairs: list[str] | None) -> dict[str, list[str] | list[int]]:
-    """Repeated keys are alternatives; what crossrag itself stores as a number is compared as one."""
-    where: dict[str, list[Any]] = {}
-    for pair in pairs or []:
-        key, equals, value = pair.partition("=")
+    pairs: dict[str, list[Any]] = {}
+    written = []
+    for text in texts or []:
+        if text.lstrip().startswith("{"):
+            written.append(read_json(text))
+            continue
+        key, equals, value = text.partition("=")
         if not equals:
             raise UsageError(
-                f"--where {pair!r} is not KEY=VALUE", hint="Example: --where source=guide/backup.md"
+                f"--where {text!r} is neither KEY=VALUE nor JSON",
+                hint='Examples: --where source=guide/backup.md, --where \'{"year": {"gte": 2020}}\'',
             )
         if key in _NUMBERS and not value.isdecimal():
             raise UsageError(
                 f"--where {key} takes a number, got {value!r}", hint=f"Example: --where {key}=12"
             )
-        where.setdefault(key, []).append(int(value) if key in _NUMBERS else value)
-    return where
+        # What crossrag itself stores as a number is compared as one.
+        pairs.setdefault(key, []).append(int(value) if key in _NUMBERS else value)
+    filters = [pairs, *written] if pairs else written
+    return filters[0] if len(filters) == 1 else {"and": filters} if filters else {}

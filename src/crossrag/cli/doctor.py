@@ -30,15 +30,18 @@ def status(rag: Rag) -> dict[str, Any]:
     Raises:
         IndexMissingError: There is none.
     """
+    from crossrag import assembly
+
     path = rag.settings.index.path
-    if not (path / "fingerprint.json").is_file():
+    if rag.settings.store == "edge" and not (rag.index.home / "fingerprint.json").is_file():
         raise IndexMissingError(f"There is no index at {path}", hint="Make one with `crossrag ingest PATH`")
+    chunks_in_store = rag.store.count()
     documents = rag.documents()
     return {
-        "index": str(path),
+        "index": assembly.place(rag.settings),
         "documents": len(documents),
         "chunks": sum(document.chunks for document in documents),
-        "chunks_in_store": rag.store.count(),
+        "chunks_in_store": chunks_in_store,
         "bytes": sum(_on_disk(file) for file in path.rglob("*") if file.is_file()),
         "sources": [{"source": document.source, "chunks": document.chunks} for document in documents],
     }
@@ -51,7 +54,8 @@ def _on_disk(file: Path) -> int:
 
 
 def examine(load: Callable[[], Loaded]) -> Iterator[Finding]:
-    """Settings, models, generator and index, in that order; each check stands for itself."""
+    """Settings, models, generator, server and index, in that order; each check stands for itself."""
+    from crossrag import assembly
     from crossrag.pipeline import Rag
 
     try:
@@ -64,10 +68,19 @@ def examine(load: Callable[[], Loaded]) -> Iterator[Finding]:
         yield _check("embedder", lambda: _embeds(rag))
         yield _check("reranker", lambda: _scores(rag))
         yield _check("generator", lambda: f"{rag.generator.fingerprint}")
-        yield _check("index", lambda: _index(rag))
+        server = _check("server", lambda: assembly.diagnose_store(rag.settings) or "")
+        if server.text:
+            yield server
+        # What cannot be reached is not tried at length again.
+        if not server.exit_code:
+            yield _check("index", lambda: _index(rag))
+    extras = {"openai": "openai", "qdrant": "qdrant_client"}
     yield Finding(
         subject="extras",
-        text="openai: " + ("installed" if find_spec("openai") else "pip install 'crossrag[openai]'"),
+        text="; ".join(
+            f"{extra}: " + ("installed" if find_spec(module) else f"pip install 'crossrag[{extra}]'")
+            for extra, module in extras.items()
+        ),
     )
 
 
@@ -98,5 +111,5 @@ def _index(rag: Rag) -> str:
     found = status(rag)
     text = f"{found['documents']} documents, {found['chunks']} chunks at {found['index']}"
     if found["chunks"] != found["chunks_in_store"]:
-        text += f"; the store holds {found['chunks_in_store']}: run the last `crossrag ingest` again"
+        text += f"; the store holds {found['chunks_in_store']}: run `crossrag verify`"
     return text

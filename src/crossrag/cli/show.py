@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -82,9 +83,17 @@ def bar() -> Any:
 
 @contextmanager
 def ingest_progress() -> Iterator[Callable[[Progress], None]]:
-    """A bar on a terminal, nothing elsewhere."""
+    """A bar with rate and time left on a terminal, nothing elsewhere."""
+    started = time.perf_counter()
+
+    def text(now: Progress) -> str:
+        if now.stage == "comparing":
+            return f"comparing {now.source}"
+        rate = now.chunks / max(1e-3, time.perf_counter() - started)
+        return f"{rate:.0f} chunks/s  {now.source}"
+
     with counting("") as count:
-        yield lambda now: count(now.done, now.total, now.source)
+        yield lambda now: count(now.done, now.total, text(now))
 
 
 @contextmanager
@@ -106,6 +115,7 @@ def report(done: IngestReport, *, as_json: bool) -> None:
     counts = (
         ("added", done.added),
         ("updated", done.updated),
+        ("renamed", done.renamed),
         ("unchanged", done.unchanged),
         ("deleted", done.deleted),
         ("skipped", len(done.skipped)),
@@ -117,6 +127,8 @@ def report(done: IngestReport, *, as_json: bool) -> None:
     for name, failures in (("skipped", done.skipped), ("failed", done.failed)):
         for failure in failures:
             talk(f"{name}: {failure.source}: {failure.reason}")
+    for notice in done.notices:
+        talk(f"note: {notice}")
 
 
 def ranking(found: Ranking, *, explain: bool, as_json: bool) -> None:
@@ -132,6 +144,8 @@ def ranking(found: Ranking, *, explain: bool, as_json: bool) -> None:
         print(f"{rank:>3}  {known}  {candidate.chunk.location}")
         if explain:
             print(f"            {_path(scores)}")
+            for chunk in candidate.duplicates:
+                print(f"            nearly the same: {chunk.location}")
         print(f"            {_excerpt(candidate.chunk.text)}")
     _notices(found.degraded, found.notices)
     if explain:
@@ -165,7 +179,7 @@ def status(found: dict[str, Any], *, as_json: bool) -> None:
     for row in found["sources"]:
         print(f"{row['chunks']:>7}  {row['source']}")
     if found["chunks"] != found["chunks_in_store"]:
-        talk(f"The store holds {found['chunks_in_store']} chunks: run the last `crossrag ingest` again.")
+        talk(f"The store holds {found['chunks_in_store']} chunks: run `crossrag verify`.")
 
 
 def findings(found: Sequence[Finding], *, as_json: bool) -> None:

@@ -6,26 +6,26 @@ history: that is the manifest's.
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import copy
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, Self
 
-from crossrag.errors import FingerprintError, IndexMissingError, StoreError, StoreLockedError, UsageError
-from crossrag.types import Chunk, Hit, Rankings, SparseVector, Where
+from crossrag import filters
+from crossrag.filters import And, AnyOf, Equals, Filter, Range
+from crossrag.types import Chunk, Rankings, SparseVector, StoredPoint, Where
+
+from . import points
+from .conditions import translate
+from .edge_shard import Shard
+from .points import DENSE, SPARSE, TENANT, Scored
 
 if TYPE_CHECKING:
     import numpy as np
-    import qdrant_edge
     from numpy.typing import NDArray
 
-DENSE, SPARSE = "dense", "bm25"
-_FILTER_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(\.[A-Za-z_][A-Za-z0-9_]{0,63}){0,4}")
 _BATCH = 512
 
 
@@ -38,66 +38,63 @@ class EdgeStore:
         fingerprint: What the vectors and chunks were made with, part by part. Written beside a new shard,
             compared with an old one.
         create: Whether to make a shard where there is none.
+        replace: Whether to throw away the shard that is there, whatever it was made with.
+        tenant: Whose chunks are read and written; those of others are not there. Tenants share the
+            folder and its fingerprint.
 
     Raises:
         IndexMissingError: There is none and `create` is False.
         StoreLockedError: Another process has it open.
         FingerprintError: It was built with other parts.
+        UsageError: The tenant's name is none.
     """
 
     def __init__(
-        self, path: Path, *, dimension: int, fingerprint: Mapping[str, str], create: bool = False
+        self,
+        path: Path,
+        *,
+        dimension: int,
+        fingerprint: Mapping[str, str],
+        create: bool = False,
+        replace: bool = False,
+        tenant: str = "",
     ) -> None:
         import qdrant_edge
 
         self._edge = qdrant_edge
-        self._path = path
-        self._shard: qdrant_edge.EdgeShard | None = None
-        shard, record = path / "shard", path / "fingerprint.json"
-        if not (create or record.is_file()):
-            raise IndexMissingError(
-                f"There is no index at {path}", hint="Make one with `crossrag ingest PATH`"
-            )
-        with self._translated("open"):
-            if record.is_file():
-                # The lock first: whoever goes on after a FingerprintError must not meet another process.
-                self._shard = qdrant_edge.EdgeShard.load(str(shard))
-            else:
-                shard.mkdir(parents=True, exist_ok=True)
-                self._shard = self._created(shard, dimension)
-        try:
-            self._claim(record, fingerprint)
-        except BaseException:
-            self.close()
-            raise
+        self._dialect = _EdgeDialect()
+        self.tenant = points.check_tenant(tenant)
+        self._shard = Shard(
+            path, dimension=dimension, fingerprint=fingerprint, create=create, replace=replace
+        )
 
-    def _claim(self, record: Path, fingerprint: Mapping[str, str]) -> None:
-        """Compare or write the fingerprint, and say who holds the index."""
-        if record.is_file():
-            _check_fingerprint(record, fingerprint, self._path)
-        with self._translated("write to"):
-            if not record.is_file():
-                # Last, and in one step: a shard without its fingerprint is one whose creation was cut short.
-                _write_whole(record, json.dumps(dict(fingerprint), indent=1, sort_keys=True))
-            holder = {"pid": os.getpid(), "command": Path(sys.argv[0]).name}
-            _write_whole(self._path / "holder.json", json.dumps(holder))
+    def for_tenant(self, tenant: str) -> Self:
+        """The same open shard for somebody else; closing either closes both.
+
+        Raises:
+            UsageError: The tenant's name is none.
+        """
+        other = copy.copy(self)
+        other.tenant = points.check_tenant(tenant)
+        return other
 
     def upsert(
         self, chunks: Sequence[Chunk], dense: NDArray[np.float32], sparse: Sequence[SparseVector]
     ) -> None:
         """Write chunks in batches; each batch is in the log when the call returns."""
         edge = self._edge
-        points = [
+        given = [
             edge.Point(
-                chunk.id,
+                points.point_id(chunk.id, self.tenant),
                 {DENSE: row.tolist(), SPARSE: edge.SparseVector(list(terms.indices), list(terms.values))},
-                chunk.payload(),
+                points.payload(chunk, self.tenant),
             )
             for chunk, row, terms in zip(chunks, dense, sparse, strict=True)
         ]
-        with self._translated("write to"):
-            for start in range(0, len(points), _BATCH):
-                self._open.update(edge.UpdateOperation.upsert_points(points[start : start + _BATCH]))
+        with self._shard.translated("write to"):
+            self._shard.index(points.new_indexes(chunks, self._shard.indexed))
+            for start in range(0, len(given), _BATCH):
+                self._shard.opened.update(edge.UpdateOperation.upsert_points(given[start : start + _BATCH]))
 
     def search(
         self,
@@ -106,6 +103,7 @@ class EdgeStore:
         *,
         limit: int,
         where: Where | None = None,
+        hidden: Collection[str] = (),
     ) -> Rankings:
         """Both legs in one `query_batch`; a second one gives each hit the score of the leg that missed it."""
         vectors: dict[str, Any] = {}
@@ -113,195 +111,141 @@ class EdgeStore:
             vectors[DENSE] = dense.tolist()
         if sparse is not None and sparse.indices:
             vectors[SPARSE] = self._edge.SparseVector(list(sparse.indices), list(sparse.values))
-        filters = _conditions(self._edge, where or {})
-        found = self._query(vectors, limit, filters, with_payload=True)
-        chunks = {
-            str(point.id): Chunk.from_payload(str(point.id), point.payload or {})
-            for points in found.values()
-            for point in points
-        }
-        scores = {leg: {str(point.id): point.score for point in points} for leg, points in found.items()}
-        self._complete(vectors, scores, chunks)
-        rankings = {
-            leg: tuple(
-                Hit(
-                    chunks[str(point.id)],
-                    scores.get(DENSE, {}).get(str(point.id), 0.0),
-                    scores.get(SPARSE, {}).get(str(point.id), 0.0),
-                )
-                for point in sorted(points, key=lambda point: (-point.score, *chunks[str(point.id)].place))
-            )
-            for leg, points in found.items()
-        }
-        return Rankings(rankings.get(DENSE, ()), rankings.get(SPARSE, ()))
+        if not vectors:
+            return Rankings((), ())
+        only = self._only(filters.parse(where), hidden=hidden)
+        return points.rankings(partial(self._query, vectors, only), limit)
 
     def neighbours(self, chunk: Chunk, radius: int) -> list[Chunk]:
-        """Chunks of the same document from `position - radius` to `position + radius`, in order."""
-        edge = self._edge
-        around = edge.RangeFloat(gte=chunk.position - radius, lte=chunk.position + radius)
-        conditions = [
-            *_conditions(edge, {"document_id": chunk.document_id}),
-            edge.FieldCondition(key="metadata.chunk_id", range=around),
-        ]
-        with self._translated("read"):
-            records, _ = self._open.scroll(
-                edge.ScrollRequest(
-                    limit=2 * radius + 1, filter=edge.Filter(must=conditions), with_payload=True
-                )
+        """Of the same document and generation, from `position - radius` to `position + radius`, in order."""
+        around = And(
+            (
+                Equals("document_id", chunk.document_id),
+                Equals("generation", chunk.generation),
+                Range(key="chunk_id", gte=chunk.position - radius, lte=chunk.position + radius),
             )
-        found = [Chunk.from_payload(str(record.id), record.payload or {}) for record in records]
+        )
+        request = self._edge.ScrollRequest(limit=2 * radius + 1, filter=self._only(around), with_payload=True)
+        with self._shard.translated("read"):
+            records, _ = self._shard.opened.scroll(request)
+        found = [points.chunk_of(str(record.id), record.payload or {}) for record in records]
         return sorted(found, key=lambda neighbour: neighbour.position)
 
-    def delete_document(self, document_id: str, *, keep: Sequence[str] = ()) -> None:
+    def scan(
+        self,
+        *,
+        limit: int = 256,
+        after: str | None = None,
+        where: Where | None = None,
+        with_vectors: bool = False,
+    ) -> Iterator[StoredPoint]:
+        """Scroll in order of id, `limit` points at a time."""
+        only = self._only(filters.parse(where))
+        offset = None if after is None else points.point_id(after, self.tenant)
+        follows = True
+        while follows:
+            request = self._edge.ScrollRequest(
+                # The offset itself is given again: one more, and leave it out.
+                limit=limit + 1,
+                offset=offset,
+                filter=only,
+                with_payload=True,
+                with_vector=with_vectors,
+            )
+            with self._shard.translated("read"):
+                records, following = self._shard.opened.scroll(request)
+            page = [record for record in records if str(record.id) != offset]
+            for record in page[:limit]:
+                yield points.stored_point(str(record.id), record.payload, record.vector)
+            follows = bool(page) and (following is not None or len(page) > limit)
+            offset = str(page[:limit][-1].id) if page else None
+
+    def delete_document(self, document_id: str, *, keep_generation: str | None = None) -> None:
         """Remove by filter, so that also chunks of a run that was cut short go."""
-        edge = self._edge
-        kept = [edge.HasIdCondition(set(keep))] if keep else None
-        doomed = edge.Filter(must=list(_conditions(edge, {"document_id": document_id})), must_not=kept)
-        with self._translated("write to"):
-            self._open.update(edge.UpdateOperation.delete_points_by_filter(doomed))
+        kept = () if keep_generation is None else (keep_generation,)
+        doomed = self._only(Equals("document_id", document_id), hidden=kept)
+        with self._shard.translated("write to"):
+            self._shard.opened.update(self._edge.UpdateOperation.delete_points_by_filter(doomed))
 
     def count(self, document_id: str | None = None) -> int:
         """Exact number of chunks."""
-        edge = self._edge
-        only = (
-            None
-            if document_id is None
-            else edge.Filter(must=list(_conditions(edge, {"document_id": document_id})))
-        )
-        with self._translated("read"):
-            return int(self._open.count(edge.CountRequest(exact=True, filter=only)))
+        only = self._only(None if document_id is None else Equals("document_id", document_id))
+        with self._shard.translated("read"):
+            return int(self._shard.opened.count(self._edge.CountRequest(exact=True, filter=only)))
 
     def flush(self) -> None:
         """Return when everything is on disk."""
-        with self._translated("write to"):
-            self._open.flush()
+        with self._shard.translated("write to"):
+            self._shard.opened.flush()
 
     def close(self) -> None:
         """Flush, let go of the lock; closing twice is fine."""
-        if self._shard is not None:
-            with self._translated("close"):
-                self._shard.close()
-            self._shard = None
-            (self._path / "holder.json").unlink(missing_ok=True)
+        self._shard.close()
 
-    @property
-    def _open(self) -> qdrant_edge.EdgeShard:
-        if self._shard is None:
-            raise StoreError("The index was closed", hint="Open it again with Rag.open")
-        return self._shard
+    def _only(
+        self, tree: Filter | None, *, hidden: Collection[str] = (), ids: Collection[str] | None = None
+    ) -> Any:
+        """The filter of every read and delete: this tenant's points, and of these what is asked for."""
+        edge = self._edge
+        must = [edge.FieldCondition(key=TENANT, match=edge.MatchValue(self.tenant))]
+        if tree is not None:
+            must.append(translate(tree, self._dialect))
+        if ids is not None:
+            must.append(edge.HasIdCondition(set(ids)))
+        without = [translate(AnyOf("generation", tuple(sorted(hidden))), self._dialect)] if hidden else None
+        return edge.Filter(must=must, must_not=without)
 
     def _query(
-        self, vectors: Mapping[str, Any], limit: int, conditions: list[Any], *, with_payload: bool
-    ) -> dict[str, list[qdrant_edge.ScoredPoint]]:
+        self, vectors: Mapping[str, Any], only: Any, limit: int, ids: frozenset[str] | None
+    ) -> dict[str, list[Scored]]:
         edge = self._edge
-        if not vectors:
-            return {}
-        only = edge.Filter(must=conditions) if conditions else None
+        # How rare a term is is counted within the tenant: scores tell nothing of other tenants' documents.
+        corpus = edge.SearchParams(idf=edge.IdfParams(corpus=self._only(None)))
         requests = [
             edge.QueryRequest(
                 limit=limit,
                 query=edge.Query.Nearest(vector, using=leg),
-                filter=only,
-                with_payload=with_payload,
+                filter=only if ids is None else self._only(None, ids=ids),
+                with_payload=ids is None,
+                params=corpus if leg == SPARSE else None,
             )
             for leg, vector in vectors.items()
         ]
-        with self._translated("read"):
-            return dict(zip(vectors, self._open.query_batch(edge.QueryBatchRequest(requests)), strict=True))
-
-    def _complete(
-        self, vectors: Mapping[str, Any], scores: dict[str, dict[str, float]], chunks: Mapping[str, Chunk]
-    ) -> None:
-        missing: set[int | UUID | str] = {
-            point for leg in vectors for point in chunks if point not in scores[leg]
+        with self._shard.translated("read"):
+            answers = self._shard.opened.query_batch(edge.QueryBatchRequest(requests))
+        return {
+            leg: [Scored(str(point.id), point.score, point.payload or {}) for point in answer]
+            for leg, answer in zip(vectors, answers, strict=True)
         }
-        if missing:
-            found = self._query(
-                vectors, len(missing), [self._edge.HasIdCondition(set(missing))], with_payload=False
-            )
-            for leg, points in found.items():
-                for point in points:
-                    scores[leg].setdefault(str(point.id), point.score)
 
-    def _created(self, shard: Path, dimension: int) -> qdrant_edge.EdgeShard:
-        edge = self._edge
-        for leftover in shard.iterdir():
-            raise StoreError(
-                f"{shard} holds {leftover.name} but no index that was made to the end",
-                hint=f"If a first `crossrag ingest` was interrupted, delete {shard} and run it again",
-            )
-        config = edge.EdgeConfig(
-            vectors={DENSE: edge.EdgeVectorParams(size=dimension, distance=edge.Distance.Cosine)},
-            sparse_vectors={SPARSE: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
+
+class _EdgeDialect:
+    """Conditions of `qdrant_edge`."""
+
+    def __init__(self) -> None:
+        import qdrant_edge
+
+        self._edge = qdrant_edge
+
+    def match(self, path: str, value: str) -> Any:
+        return self._edge.FieldCondition(key=path, match=self._edge.MatchValue(value))
+
+    def match_any(self, path: str, values: Sequence[str]) -> Any:
+        return self._edge.FieldCondition(key=path, match=self._edge.MatchAny(list(values)))
+
+    def prefix(self, path: str, text: str) -> Any:
+        return self._edge.FieldCondition(key=path, match=self._edge.MatchPrefix(text))
+
+    def numbers(self, path: str, bounds: Mapping[str, float]) -> Any:
+        return self._edge.FieldCondition(key=path, range=self._edge.RangeFloat(**bounds))
+
+    def dates(self, path: str, bounds: Mapping[str, datetime]) -> Any:
+        written = {name: bound.isoformat() for name, bound in bounds.items()}
+        return self._edge.FieldCondition(key=path, range=self._edge.RangeDateTime(**written))
+
+    def group(
+        self, *, must: Sequence[Any] = (), should: Sequence[Any] = (), must_not: Sequence[Any] = ()
+    ) -> Any:
+        return self._edge.Filter(
+            must=list(must) or None, should=list(should) or None, must_not=list(must_not) or None
         )
-        made: qdrant_edge.EdgeShard = edge.EdgeShard.create(str(shard), config)
-        for key, kind in (("document_id", "Keyword"), ("source", "Keyword"), ("chunk_id", "Integer")):
-            schema = getattr(edge.PayloadSchemaType, kind)
-            made.update(edge.UpdateOperation.create_field_index(f"metadata.{key}", schema))
-        return made
-
-    @contextmanager
-    def _translated(self, verb: str) -> Iterator[None]:
-        """Qdrant Edge raises bare Exception: the text is all there is to tell them apart."""
-        try:
-            yield
-        except (StoreError, UsageError):
-            raise
-        except Exception as error:
-            if "WouldBlock" in str(error):
-                raise StoreLockedError(
-                    f"The index at {self._path} is open in another process{_holder(self._path)}",
-                    hint="Wait until it ends or stop it; several users at once need a Qdrant server",
-                ) from None
-            raise StoreError(
-                f"Could not {verb} the index at {self._path}: {str(error)[:300]}",
-                hint="Check free space and permissions there, then run the same command again",
-            ) from error
-
-
-def _conditions(edge: Any, where: Where) -> list[Any]:
-    conditions = []
-    for key, wanted in where.items():
-        if not _FILTER_KEY.fullmatch(key):
-            raise UsageError(
-                f"{key!r} cannot be a filter key", hint="Use letters, digits, _ and dots: source, team.name"
-            )
-        match = edge.MatchValue(wanted) if isinstance(wanted, (str, int)) else edge.MatchAny(list(wanted))
-        conditions.append(edge.FieldCondition(key=f"metadata.{key}", match=match))
-    return conditions
-
-
-def _check_fingerprint(record: Path, expected: Mapping[str, str], path: Path) -> None:
-    try:
-        stored = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        stored = None
-    if not isinstance(stored, dict):
-        raise StoreError(
-            f"{record} is damaged", hint="Build the index anew with `crossrag ingest --rebuild PATH`"
-        )
-    differing = sorted(part for part in {*stored, *expected} if stored.get(part) != expected.get(part))
-    if differing:
-        changes = "; ".join(f"{part}: {stored.get(part)} -> {expected.get(part)}" for part in differing)
-        raise FingerprintError(
-            f"The index at {path} was built with other settings ({changes})",
-            hint="Restore the setting, or build the index anew with `crossrag ingest --rebuild PATH`",
-        )
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write so that a reader sees the old file or the new one, never half of it."""
-    temporary = path.with_suffix(".new")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _holder(path: Path) -> str:
-    try:
-        holder = json.loads((path / "holder.json").read_text(encoding="utf-8"))
-        return f" (process {holder['pid']}, {holder['command']})"
-    except (OSError, ValueError, KeyError):
-        return ""

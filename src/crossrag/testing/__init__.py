@@ -5,9 +5,10 @@ A fake here is no mock: its embedder brings like texts together, its reranker pr
 
 from .contracts import EmbedderContract as EmbedderContract
 from .contracts import RerankerContract as RerankerContract
-from .contracts import StoreContract as StoreContract
 from .fakes import CannedGenerator as CannedGenerator
 from .fakes import HashedEmbedder as HashedEmbedder
 from .fakes import HashedTerms as HashedTerms
-from .fakes import MemoryStore as MemoryStore
 from .fakes import OverlapReranker as OverlapReranker
+from .memory_store import MemoryStore as MemoryStore
+from .store_contract import StoreContract as StoreContract
+from .tenant_contract import TenantContract as TenantContract

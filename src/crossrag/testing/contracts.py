@@ -1,10 +1,9 @@
 """One contract per seam, as a class of tests: inherit it, override the fixture, and pytest runs it.
 
-class TestMyStore(StoreContract):
+class TestMyEmbedder(EmbedderContract):
     @pytest.fixture
-    def store(self, tmp_path):
-        with closing(MyStore(tmp_path)) as store:
-            yield store
+    def embedder(self):
+        return MyEmbedder()
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from crossrag.types import Chunk, Scores
+from crossrag.types import Scores
 
-from .fakes import HashedEmbedder, HashedTerms
+from .fakes import HashedEmbedder
 
 if TYPE_CHECKING:
-    from crossrag.protocols import Embedder, Reranker, Store
+    from crossrag.protocols import Embedder, Reranker
 
 TEXTS = (
     "A backup is written every night at two and kept for thirty days.",
@@ -99,103 +98,3 @@ class RerankerContract:
         odd = ("", " ", "🦉", "word " * 5000)
         said = reranker.score(self.query, odd, first_stage=self.first_stage(self.query, odd))
         assert all(map(math.isfinite, said.logit))
-
-
-class StoreContract:
-    """What every Store must do; override the fixture `store`, which is empty and 256 wide."""
-
-    embedder = HashedEmbedder()
-    terms = HashedTerms()
-
-    def chunk(self, document: str, position: int, text: str) -> Chunk:
-        """A chunk whose id says where it is from."""
-        number = sum(document.encode()) * 1000 + position
-        return Chunk(
-            id=f"00000000-0000-4000-8000-{number:012d}",
-            document_id=document,
-            source=f"{document}.md",
-            text=text,
-            start=100 * position,
-            end=100 * position + len(text),
-            position=position,
-            title_path=("Guide", document),
-            page=position + 1,
-            metadata={"team": "blue" if position % 2 else "red"},
-        )
-
-    def fill(self, store: Store, document: str = "doc", texts: tuple[str, ...] = TEXTS) -> list[Chunk]:
-        """Write texts as the chunks of one document."""
-        chunks = [self.chunk(document, position, text) for position, text in enumerate(texts)]
-        store.upsert(chunks, self.embedder.embed_documents(texts), self.terms.encode_documents(texts))
-        return chunks
-
-    def test_what_is_written_is_found_as_it_was(self, store: Store) -> None:
-        """Every field of a chunk survives, in both legs."""
-        chunks = self.fill(store)
-        found = store.search(
-            self.embedder.embed_query(TEXTS[2]), self.terms.encode_query(TEXTS[2]), limit=len(TEXTS)
-        )
-        assert found.dense[0].chunk == chunks[2]
-        assert found.sparse[0].chunk == chunks[2]
-        assert {hit.chunk.id for hit in found.dense} == {chunk.id for chunk in chunks}
-
-    def test_every_hit_has_both_scores(self, store: Store) -> None:
-        """A hit of one leg carries the other leg's score too: the same in both lists."""
-        self.fill(store)
-        query = "blue whale backup"
-        vector = self.embedder.embed_query(query)
-        found = store.search(vector, self.terms.encode_query(query), limit=2)
-        expected = {
-            text: float(row @ vector)
-            for text, row in zip(TEXTS, self.embedder.embed_documents(TEXTS), strict=True)
-        }
-        for hit in (*found.dense, *found.sparse):
-            assert math.isclose(hit.dense, expected[hit.chunk.text], abs_tol=1e-4)
-        everything = store.search(vector, self.terms.encode_query(query), limit=len(TEXTS))
-        sparse = {hit.chunk.id: hit.sparse for hit in everything.sparse}
-        for hit in (*found.dense, *found.sparse):
-            assert math.isclose(hit.sparse, sparse.get(hit.chunk.id, 0.0), abs_tol=1e-4)
-
-    def test_a_leg_without_a_vector_is_empty(self, store: Store) -> None:
-        """Nothing to look for gives nothing, not an error."""
-        self.fill(store)
-        assert store.search(self.embedder.embed_query("blue"), None, limit=3).sparse == ()
-        assert store.search(None, self.terms.encode_query("blue"), limit=3).dense == ()
-        assert store.search(None, self.terms.encode_query(""), limit=3).sparse == ()
-
-    def test_filters_hold_in_both_legs(self, store: Store) -> None:
-        """Before anything is ranked, not after."""
-        self.fill(store)
-        query = self.embedder.embed_query("blue"), self.terms.encode_query("blue")
-        for where, wanted in (({"team": "red"}, {"red"}), ({"team": ["red", "blue"]}, {"red", "blue"})):
-            found = store.search(*query, limit=10, where=where)
-            assert {hit.chunk.metadata["team"] for hit in found.dense} == wanted
-        found = store.search(*query, limit=1, where={"chunk_id": 3})
-        assert [hit.chunk.position for hit in (*found.dense, *found.sparse)] == [3, 3]
-
-    def test_writing_twice_replaces(self, store: Store) -> None:
-        """Ids are the chunks' own."""
-        self.fill(store)
-        self.fill(store)
-        assert store.count() == len(TEXTS)
-
-    def test_deleting_a_document_leaves_the_others(self, store: Store) -> None:
-        """And leaves what is to be kept."""
-        chunks = self.fill(store, "one")
-        self.fill(store, "two")
-        store.delete_document("one", keep=[chunks[1].id])
-        assert (store.count("one"), store.count("two")) == (1, len(TEXTS))
-        store.delete_document("one")
-        assert (store.count("one"), store.count()) == (0, len(TEXTS))
-
-    def test_neighbours_come_in_order(self, store: Store) -> None:
-        """Of the same document alone, itself included, none beyond the ends."""
-        chunks = self.fill(store, "one")
-        self.fill(store, "two")
-        assert store.neighbours(chunks[2], 1) == chunks[1:4]
-        assert store.neighbours(chunks[0], 2) == chunks[:3]
-
-    def test_an_empty_store_finds_nothing(self, store: Store) -> None:
-        """A search before anything was written."""
-        found = store.search(self.embedder.embed_query("x"), self.terms.encode_query("x"), limit=5)
-        assert (found.dense, found.sparse, store.count()) == ((), (), 0)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from crossrag.types import Chunk, Context, Hit, Rankings, Relevance, Scores, SparseVector, Turn, Where
+from crossrag.types import Context, Relevance, Scores, SparseVector, Turn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,92 +115,3 @@ class CannedGenerator:
         """The pieces, in order."""
         self.asked.append((question, context))
         yield from self.pieces
-
-
-class MemoryStore:
-    """Exact search over a dictionary: the reference that every store is judged by."""
-
-    def __init__(self) -> None:
-        self._rows: dict[str, tuple[Chunk, NDArray[np.float32], SparseVector]] = {}
-
-    def upsert(
-        self, chunks: Sequence[Chunk], dense: NDArray[np.float32], sparse: Sequence[SparseVector]
-    ) -> None:
-        """Replace by id."""
-        for chunk, row, terms in zip(chunks, dense, sparse, strict=True):
-            self._rows[chunk.id] = chunk, row, terms
-
-    def search(
-        self,
-        dense: NDArray[np.float32] | None,
-        sparse: SparseVector | None,
-        *,
-        limit: int,
-        where: Where | None = None,
-    ) -> Rankings:
-        """Score everything that passes the filter."""
-        rarities = {} if sparse is None else self._rarities(sparse)
-        hits = [
-            Hit(
-                chunk,
-                0.0 if dense is None else float(row @ dense),
-                _overlap(rarities, terms),
-            )
-            for chunk, row, terms in self._rows.values()
-            if _passes(chunk, where or {})
-        ]
-        by_dense = sorted(hits, key=lambda hit: (-hit.dense, *hit.chunk.place)) if dense is not None else []
-        by_sparse = sorted(
-            (hit for hit in hits if hit.sparse > 0), key=lambda hit: (-hit.sparse, *hit.chunk.place)
-        )
-        return Rankings(tuple(by_dense[:limit]), tuple(by_sparse[:limit]))
-
-    def neighbours(self, chunk: Chunk, radius: int) -> list[Chunk]:
-        """By position within the document."""
-        near = [
-            other
-            for other, _, _ in self._rows.values()
-            if other.document_id == chunk.document_id and abs(other.position - chunk.position) <= radius
-        ]
-        return sorted(near, key=lambda other: other.position)
-
-    def delete_document(self, document_id: str, *, keep: Sequence[str] = ()) -> None:
-        """All chunks of a document but those kept."""
-        kept = set(keep)
-        self._rows = {
-            key: row for key, row in self._rows.items() if row[0].document_id != document_id or key in kept
-        }
-
-    def count(self, document_id: str | None = None) -> int:
-        """Exact."""
-        return sum(document_id in {None, chunk.document_id} for chunk, _, _ in self._rows.values())
-
-    def flush(self) -> None:
-        """Nothing to do."""
-
-    def close(self) -> None:
-        """Nothing to do."""
-
-    def _rarities(self, query: SparseVector) -> dict[int, float]:
-        """Inverse document frequency of each query term, times its weight."""
-        holders = Counter(index for _, _, terms in self._rows.values() for index in terms.indices)
-        return {
-            index: value * math.log((len(self._rows) - holders[index] + 0.5) / (holders[index] + 0.5) + 1.0)
-            for index, value in zip(query.indices, query.values, strict=True)
-        }
-
-
-def _overlap(rarities: dict[int, float], terms: SparseVector) -> float:
-    return sum(
-        rarities[index] * value
-        for index, value in zip(terms.indices, terms.values, strict=True)
-        if index in rarities
-    )
-
-
-def _passes(chunk: Chunk, where: Where) -> bool:
-    metadata = chunk.payload()["metadata"]
-    return all(
-        metadata.get(key) == wanted if isinstance(wanted, (str, int)) else metadata.get(key) in wanted
-        for key, wanted in where.items()
-    )

@@ -73,7 +73,7 @@ def from_index(
             text,
             embedder=rag.embedder,
             sparse_encoder=rag.sparse_encoder,
-            store=rag.store,
+            store=rag.index,
             fetch_k=rag.settings.retrieval.fetch_k,
             rrf_k=rag.settings.retrieval.rrf_k,
         )

@@ -1,0 +1,58 @@
+"""What `crossrag ingest` does beside ingesting once: show its plan, go on watching."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crossrag.errors import CrossragError
+
+from . import show
+
+if TYPE_CHECKING:
+    from crossrag.pipeline import Rag
+    from crossrag.planning import Plan, Selection
+
+
+def show_plan(plan: Plan, *, as_json: bool) -> None:
+    """What an ingestion would do, document by document."""
+    rows: list[tuple[str, str]] = [(change.kind, change.file.source) for change in plan.changes]
+    rows += [("deleted", entry.source) for entry in plan.deleted]
+    if as_json:
+        show.to_json(
+            {
+                "changes": [{"kind": kind, "source": source} for kind, source in rows],
+                "unchanged": plan.unchanged,
+                "skipped": [asdict(failure) for failure in plan.skipped],
+                "failed": [asdict(failure) for failure in plan.failed],
+                "notices": list(plan.notices),
+            }
+        )
+        return
+    for kind, source in rows:
+        print(f"{kind:<8} {source}")
+    print(f"{len(rows)} to do, {plan.unchanged} unchanged; nothing was written")
+    for name, failures in (("skipped", plan.skipped), ("failed", plan.failed)):
+        for failure in failures:
+            show.talk(f"{name}: {failure.source}: {failure.reason}")
+    for notice in plan.notices:
+        show.talk(f"note: {notice}")
+
+
+def watch(rag: Rag, paths: Sequence[Path], selection: Selection, *, as_json: bool) -> None:
+    """Ingest whenever something changes below the paths, until Ctrl-C. Between two runs the index is free."""
+    from crossrag import watching
+
+    for _ in watching.changes(paths, ignored=rag.settings.index.path):
+        try:
+            report = rag.ingest(*paths, selection=selection)
+        except CrossragError as error:
+            # A folder that is being moved, an index that is in use: the next change may find it well.
+            show.error(str(error))
+            continue
+        finally:
+            rag.close()
+        if report.added or report.updated or report.renamed or report.deleted or report.failed:
+            show.report(report, as_json=as_json)

@@ -1,0 +1,154 @@
+"""Which files are to be indexed, and how each looks from outside: identity, label, stamp, hash.
+
+Knows nothing of what is in them, nor of what is indexed already.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import loading
+from .types import Failure
+
+_RACY_NANOSECONDS = 2_000_000_000
+"""A file that changed this shortly before a look may change again within the same tick of its clock."""
+_BLOCK = 1 << 20
+_WRITTEN_OUT = re.compile(r"\\u(dc[0-9a-f]{2})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file to be indexed."""
+
+    path: Path
+    document_id: str
+    source: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What is said of it elsewhere; a change of this is a change of the document."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Files below the roots, each once, in order; and what was left out, with the reason."""
+
+    files: tuple[File, ...]
+    skipped: tuple[Failure, ...]
+    notices: tuple[str, ...] = ()
+    """What could not be used of `metadata.jsonl` and `.gitignore`, and why."""
+
+
+def collect(
+    roots: Sequence[Path],
+    *,
+    globs: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    gitignore: bool = True,
+) -> Found:
+    """Files below all roots that a parser is for, with what `metadata.jsonl` says of them.
+
+    Args:
+        roots: Whole paths of files and folders.
+        globs: Only files that one of these patterns fits, as in `.gitignore`.
+        exclude: No file, and nothing in a folder, that one of these fits.
+        gitignore: Whether `.gitignore` files count.
+
+    Raises:
+        LoadError: A folder cannot be listed.
+        UsageError: A pattern cannot be used.
+    """
+    chosen: dict[str, File] = {}
+    skipped: dict[str, Failure] = {}
+    notices: list[str] = []
+    for root in roots:
+        found = loading.find_files(root, glob=globs, exclude=exclude, gitignore=gitignore)
+        notices += found.notices
+        for path in found.known:
+            identity = identify(path)
+            file = File(
+                path=path,
+                document_id=identity,
+                source=_label(path, root),
+                metadata=found.metadata.get(path, {}),
+            )
+            chosen.setdefault(identity, file)
+        unread = [(path, f"no parser for {path.suffix or 'its type'}") for path in found.unknown]
+        for path, reason in (*unread, *found.skipped):
+            skipped.setdefault(identify(path), Failure(source=_label(path, root), reason=reason))
+    return Found(tuple(chosen.values()), tuple(skipped.values()), tuple(dict.fromkeys(notices)))
+
+
+def _label(path: Path, root: Path) -> str:
+    """What a reader sees: the path from the root's own name on."""
+    below = path.name if path == root else f"{root.name}/{path.relative_to(root).as_posix()}"
+    return loading.clean_text(below)
+
+
+def identify(path: Path) -> str:
+    """Document id of a file: its whole path, with bytes that are no UTF-8 written out."""
+    return path.as_posix().encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def locate(document_id: str) -> Path:
+    """The path that a document's id stands for: the inverse of `identify`, where the file is there."""
+    path = Path(document_id)
+    if path.exists():
+        return path
+    return Path(_WRITTEN_OUT.sub(lambda code: chr(int(code[1], 16)), document_id))
+
+
+def is_below(document_id: str, roots: Sequence[Path]) -> bool:
+    """Whether a document is one of the roots or in one of them."""
+    return any(
+        document_id == root or document_id.startswith(root.rstrip("/") + "/") for root in map(identify, roots)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a file looked at one moment."""
+
+    stamp: str
+    """Size, times and inode in one string."""
+    settled: bool
+    """Whether its last change was long enough ago for another one to show in the stamp."""
+
+    @property
+    def proof(self) -> str:
+        """What to remember: while the file has this stamp, it has the same bytes; empty if that is unsure."""
+        return self.stamp if self.settled else ""
+
+
+def look(path: Path) -> Look:
+    """Look at a file without reading it.
+
+    The time of the last change of the inode is in the stamp, which no program can set: a file that was edited
+    and given its old date again looks different.
+
+    Raises:
+        OSError: The file is not there.
+    """
+    now = time.time_ns()
+    seen = path.stat()
+    return Look(
+        f"{seen.st_size}:{seen.st_mtime_ns}:{seen.st_ctime_ns}:{seen.st_ino}",
+        max(seen.st_mtime_ns, seen.st_ctime_ns) < now - _RACY_NANOSECONDS,
+    )
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of the bytes, in hex, read block by block.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    made = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(_BLOCK):
+            made.update(block)
+    return made.hexdigest()

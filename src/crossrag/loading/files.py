@@ -1,0 +1,186 @@
+"""Folder -> the files in it, in order of their path, with a reason for each that is left out.
+
+Knows `.gitignore` and patterns of the same kind, and reads `metadata.jsonl`. No other file is opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from crossrag.errors import LoadError
+
+from .documents import check_regular, read_regular, unreadable
+from .formats import PARSERS
+from .ignoring import Ignored, Patterns
+from .sidecar import SIDECAR, read_sidecar
+
+_LARGEST_SIDECAR = 32 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Files below a root, in order of their path."""
+
+    known: tuple[Path, ...]
+    unknown: tuple[Path, ...]
+    """Regular files whose suffix no parser is for."""
+    skipped: tuple[tuple[Path, str], ...] = ()
+    """What is no file that may be read, such as a pipe, and why."""
+    metadata: Mapping[Path, Mapping[str, Any]] = field(default_factory=dict)
+    """What `metadata.jsonl` files say of known files; the nearer one goes before."""
+    notices: tuple[str, ...] = ()
+    """Lines of `metadata.jsonl` and `.gitignore` that could not be used, and why."""
+
+
+def find_files(
+    root: Path, *, glob: Collection[str] = (), exclude: Collection[str] = (), gitignore: bool = True
+) -> Found:
+    """Regular files below `root`, hidden ones left out; a file given by name is found though it be hidden.
+
+    Links to folders are not followed, so that no loop can hold the walk, nor links that lead out of `root`;
+    devices and pipes are never opened. What is hidden, ignored or excluded is left out without a word.
+
+    Args:
+        root: A folder, or one file.
+        glob: If any, only files that match one of these patterns, as in `.gitignore`: `*.md`, `docs/**`.
+        exclude: Patterns of files and folders to leave out.
+        gitignore: Whether `.gitignore` files in `root` and below count.
+
+    Raises:
+        LoadError: A folder cannot be listed: to leave it out would look as if its files had been deleted. Or
+            `root` itself is neither a folder nor a regular file.
+        UsageError: A pattern cannot be used.
+    """
+    wanted, unwanted = Patterns.of(glob), Patterns.of(exclude)
+    if not _is_folder(root):
+        check_regular(root, str(root))
+        if root.suffix.lower() not in PARSERS:
+            return Found((), (root,))
+        sidecar = root.parent / SIDECAR
+        metadata, _ = _described([sidecar] if sidecar.is_file() else [], [root])
+        # That a file beside it describes others too is no matter here.
+        return Found((root,), (), metadata=metadata)
+    walk = _Walk(root, unwanted, Ignored(root) if gitignore else None)
+    regular = []
+    for path in sorted(walk.paths()):
+        if glob and not wanted.match(path.relative_to(root).as_posix()):
+            continue
+        if reason := _reason_against(path, walk.real_root):
+            walk.skipped.append((path, reason))
+        else:
+            regular.append(path)
+    known_files = tuple(path for path in regular if path.suffix.lower() in PARSERS)
+    metadata, notices = _described(walk.sidecars, known_files)
+    return Found(
+        known=known_files,
+        unknown=tuple(path for path in regular if path.suffix.lower() not in PARSERS),
+        skipped=tuple(sorted(walk.skipped)),
+        metadata=metadata,
+        notices=(*walk.notices, *notices),
+    )
+
+
+class _Walk:
+    """One walk over a tree: what it comes by, and what it could not enter."""
+
+    def __init__(self, root: Path, unwanted: Patterns, ignored: Ignored | None) -> None:
+        self.real_root = Path(os.path.realpath(root))
+        self.sidecars: list[Path] = []
+        self.skipped: list[tuple[Path, str]] = []
+        self._root = root
+        self._unwanted = unwanted
+        self._ignored = ignored
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        return self._ignored.notices.told() if self._ignored is not None else ()
+
+    def paths(self) -> Iterator[Path]:
+        """Everything but folders that is neither hidden nor ignored nor excluded."""
+        for top, folders, names in os.walk(self._root, onerror=self._refuse):
+            above = Path(top)
+            if self._ignored is not None and ".gitignore" in names:
+                self._ignored.enter(above)
+            # Path.is_symlink raises where a path is too long.
+            links = [name for name in folders if os.path.islink(above / name)]  # noqa: PTH114
+            folders[:] = [
+                name for name in folders if name not in links and self._is_wanted(above / name, folder=True)
+            ]
+            self.skipped += [
+                (above / name, "is a link to a folder")
+                for name in links
+                if self._is_wanted(above / name, folder=True)
+            ]
+            for name in names:
+                path = above / name
+                if name == SIDECAR:
+                    self.sidecars.append(path)
+                elif self._is_wanted(path, folder=False):
+                    yield path
+
+    def _is_wanted(self, path: Path, *, folder: bool) -> bool:
+        if path.name.startswith("."):
+            return False
+        if self._ignored is not None and self._ignored.covers(path, folder=folder):
+            return False
+        return not self._unwanted.match(path.relative_to(self._root).as_posix() + ("/" if folder else ""))
+
+    def _refuse(self, error: OSError) -> None:
+        if error.errno == errno.ENAMETOOLONG:  # nobody can have indexed what is in there
+            self.skipped.append((Path(error.filename), "is nested too deeply to be opened"))
+            return
+        raise unreadable(str(error.filename), error)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError) as error:  # a name that is too long, or has a NUL in it
+        raise unreadable(str(path), error) from None
+
+
+def _reason_against(path: Path, root: Path) -> str:
+    """Why a path that was come by is not to be read; nothing where it is."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        is_loop = error.errno == errno.ELOOP
+        return "is a link that leads in a circle" if is_loop else f"cannot be read: {error.strerror}"
+    if stat.S_ISREG(mode):
+        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
+            return "is a link that leads out of the folder"
+        return ""
+    return "is a pipe" if stat.S_ISFIFO(mode) else "is a socket" if stat.S_ISSOCK(mode) else "is a device"
+
+
+def _is_among(files: Collection[Path], folder: Path, name: str) -> bool:
+    return folder / name in files
+
+
+def _described(
+    sidecars: Sequence[Path], known: Sequence[Path]
+) -> tuple[dict[Path, Mapping[str, Any]], list[str]]:
+    """Metadata by path; what a nearer sidecar says goes before."""
+    metadata: dict[Path, Mapping[str, Any]] = {}
+    notices = []
+    files = set(known)
+    for path in sorted(sidecars, key=lambda path: (len(path.parts), path)):
+        folder = path.parent
+        try:
+            data = read_regular(path, str(path), limit=_LARGEST_SIDECAR)
+        except LoadError as error:
+            notices.append(f"{error.message}; it does not count")
+            continue
+        sidecar = read_sidecar(data, is_document=partial(_is_among, files, folder))
+        notices += [f"{path.as_posix()}, {notice}" for notice in sidecar.notices]
+        for name, values in sidecar.by_path.items():
+            described = folder / name
+            metadata[described] = {**metadata.get(described, {}), **values}
+    return metadata, notices

@@ -1,0 +1,178 @@
+"""Files and manifest -> plan: what is new, changed, renamed, gone, unchanged. Reads, and writes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+from . import files
+from .types import Failure
+
+if TYPE_CHECKING:
+    from .files import File, Look
+    from .manifest import Entry
+
+Kind = Literal["new", "changed", "renamed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which files below the roots are meant, and how hard to look at them.
+
+    What is not chosen counts as not there: the same command makes the same index, whatever went before.
+    """
+
+    globs: tuple[str, ...] = ()
+    """Only files whose name, or path below its root, fits one of these, as in `.gitignore`."""
+    exclude: tuple[str, ...] = ()
+    """No files, and nothing in folders, that fit one of these."""
+    gitignore: bool = True
+    """Whether to leave out what `.gitignore` files do."""
+    prune: bool = True
+    """Whether documents go whose files below the roots are not there or not chosen."""
+    checksum: bool = False
+    """Read every file, also those that look as they did when they were last read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A file whose document must be written."""
+
+    kind: Kind
+    file: File
+    content_hash: str
+    look: Look
+    """How the file looked before it was hashed."""
+    previous: Entry | None = None
+    """What the index holds of this document."""
+    twin: Entry | None = None
+    """Another document of the same content: what this was renamed from, or what it is a copy of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What makes the index equal to the files."""
+
+    changes: tuple[Change, ...] = ()
+    gone: tuple[Entry, ...] = ()
+    """Documents to be removed; what was renamed is among them, under its old name."""
+    unchanged: int = 0
+    stamps: Mapping[str, str] = field(default_factory=dict)
+    """Document ids of unchanged files that look different now."""
+    skipped: tuple[Failure, ...] = ()
+    failed: tuple[Failure, ...] = ()
+    notices: tuple[str, ...] = ()
+
+    def with_found(self, found: files.Found) -> Plan:
+        """The same, with the files that are left out, and what else is to be said."""
+        return replace(self, skipped=found.skipped, notices=found.notices)
+
+    @property
+    def deleted(self) -> tuple[Entry, ...]:
+        """What is gone and was not renamed."""
+        kept = {change.twin.id for change in self.changes if change.kind == "renamed" and change.twin}
+        return tuple(entry for entry in self.gone if entry.id not in kept)
+
+
+def compare(
+    wanted: Sequence[File],
+    known: Mapping[str, Entry],
+    *,
+    gone: Collection[str],
+    recipe: str,
+    checksum: bool = False,
+    progress: Callable[[int, int, str], None] = lambda *_: None,
+) -> Plan:
+    """Look at every file and say what must be done.
+
+    Args:
+        wanted: The files that the index is to hold.
+        known: What it holds, by document id.
+        gone: Ids of the documents that it is to hold no longer.
+        recipe: Whatever else than its bytes a document's chunks depend on.
+        checksum: Read every file, also those that look as they did when they were last read.
+        progress: Called before each file with its number, the number of all, and its source.
+    """
+    changes: list[Change] = []
+    failed: list[Failure] = []
+    stamps: dict[str, str] = {}
+    unchanged = 0
+    twins = _Twins(known, gone)
+    for number, found in enumerate(wanted):
+        progress(number, len(wanted), found.source)
+        entry = known.get(found.document_id)
+        # A document keeps the name under which it was first indexed, from whichever folder it is named later.
+        file = found if entry is None else _labelled(found, entry.source)
+        try:
+            look = files.look(file.path)
+            fresh = checksum or entry is None or entry.stamp != look.stamp
+            content_hash = files.digest(file.path) if fresh or entry is None else entry.content_hash
+        except OSError as error:
+            failed.append(Failure(source=file.source, reason=f"cannot be read: {error.strerror}"))
+            continue
+        if entry is not None and entry.generation == generation(file, content_hash, recipe):
+            unchanged += 1
+            if entry.stamp != look.proof:
+                stamps[entry.id] = look.proof
+            continue
+        changes.append(_change(file, content_hash, look, entry, twins))
+    return Plan(
+        changes=tuple(changes),
+        gone=tuple(known[one] for one in gone),
+        unchanged=unchanged,
+        stamps=stamps,
+        failed=tuple(failed),
+    )
+
+
+def generation(file: File, content_hash: str, recipe: str) -> str:
+    """Names one state of one document: 16 hexadecimal digits of a hash of all that its points depend on."""
+    said = json.dumps(file.metadata, sort_keys=True, default=str)
+    parts = (file.document_id, file.source, said, content_hash, recipe)
+    # Surrogates can come from a file's name; lengths keep one part from passing for another.
+    text = "".join(f"{len(part)}:{part}" for part in parts)
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
+
+
+class _Twins:
+    """Finds documents of the same content; each that is gone can be renamed once."""
+
+    def __init__(self, known: Mapping[str, Entry], gone: Iterable[str]) -> None:
+        self._by_content: dict[str, Entry] = {}
+        self._gone: dict[tuple[str, str], list[Entry]] = {}
+        for entry in known.values():
+            self._by_content.setdefault(entry.content_hash, entry)
+        for one in gone:
+            entry = known[one]
+            self._gone.setdefault((entry.content_hash, _suffix(entry.id)), []).append(entry)
+
+    def renamed(self, content_hash: str, document_id: str) -> Entry | None:
+        waiting = self._gone.get((content_hash, _suffix(document_id)))
+        return waiting.pop(0) if waiting else None
+
+    def copied(self, content_hash: str) -> Entry | None:
+        return self._by_content.get(content_hash)
+
+
+def _change(file: File, content_hash: str, look: Look, entry: Entry | None, twins: _Twins) -> Change:
+    origin = twins.renamed(content_hash, file.document_id) if entry is None else None
+    return Change(
+        kind="changed" if entry else "renamed" if origin else "new",
+        file=file,
+        content_hash=content_hash,
+        look=look,
+        previous=entry,
+        twin=origin or twins.copied(content_hash),
+    )
+
+
+def _labelled(file: File, source: str) -> File:
+    return replace(file, source=source)
+
+
+def _suffix(document_id: str) -> str:
+    return PurePosixPath(document_id).suffix.lower()

@@ -1,0 +1,303 @@
+"""The store on a Qdrant server, in Qdrant Cloud or on a cluster (`qdrant-client`): same points, same ranking.
+
+A write has been applied when the call returns. A time-out does not say whether it was, and is tried again:
+ids are the chunks' own, so nothing is there twice.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection as Names
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
+
+from qdrant_client import QdrantClient, models
+
+from crossrag import filters
+from crossrag.errors import IndexMissingError, StoreError
+from crossrag.filters import And, AnyOf, Equals, Filter, Range
+from crossrag.types import Chunk, Rankings, SparseVector, StoredPoint, Where
+
+from . import points
+from .conditions import translate
+from .patience import Patience
+from .points import DENSE, SPARSE, TENANT, Scored
+from .qdrant_collection import Collection, Quantization, Shape
+from .qdrant_connection import Connection, Server
+from .qdrant_points import ClientDialect, batches
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class QdrantStore:
+    """A collection with named vectors `dense` (cosine) and `bm25` (IDF by the server).
+
+    Args:
+        url: `http://HOST:6333` or `https://…`.
+        dimension: Length of the dense vectors.
+        fingerprint: What the vectors and chunks were made with; kept in the collection's metadata.
+        collection: Its name, which becomes an alias of `NAME-1`.
+        create: Whether to make one where there is none.
+        replace: Whether to put an empty one in its place, whatever it was made with.
+        beside: Whether to write to a new one that nobody sees until `take_over`.
+        tenant: Whose chunks are read and written; those of others are not there.
+        api_key: None for QDRANT_API_KEY.
+        grpc: Whether to speak gRPC, at `grpc_port`.
+        grpc_port: Usually 6334.
+        timeout: Seconds for one request.
+        deadline: Seconds after which nothing is tried again.
+        max_retries: Further tries.
+        shard_number: Of a new collection; None leaves it to the server, and so below.
+        replication_factor: Copies of each shard.
+        write_consistency_factor: Copies that must have a write before it counts.
+        quantization: `none`, `scalar` or `binary`.
+        on_disk: Whether vectors are read from disk rather than held in memory.
+        client: In place of one made for the url.
+
+    Raises:
+        IndexMissingError: There is none and `create` is False.
+        FingerprintError: It was made with other parts.
+        StoreError: The server cannot be reached, or refuses.
+        ConfigError: The address or the name is none.
+        UsageError: The tenant's name is none.
+    """
+
+    def __init__(  # noqa: PLR0913 - a server's settings are its arguments
+        self,
+        url: str,
+        *,
+        dimension: int,
+        fingerprint: Mapping[str, str],
+        collection: str = "crossrag",
+        create: bool = False,
+        replace: bool = False,
+        beside: bool = False,
+        tenant: str = "",
+        api_key: str | None = None,
+        grpc: bool = False,
+        grpc_port: int = 6334,
+        timeout: float = 30.0,
+        deadline: float = 120.0,
+        max_retries: int = 4,
+        shard_number: int | None = None,
+        replication_factor: int | None = None,
+        write_consistency_factor: int | None = None,
+        quantization: Quantization = "none",
+        on_disk: bool = False,
+        client: QdrantClient | None = None,
+    ) -> None:
+        self.tenant = points.check_tenant(tenant)
+        self._dialect = ClientDialect()
+        server = Server(
+            url=url,
+            api_key=api_key,
+            grpc=grpc,
+            grpc_port=grpc_port,
+            timeout=timeout,
+            patience=Patience(retries=max_retries, deadline=deadline),
+        )
+        shape = Shape(
+            dimension=dimension,
+            shard_number=shard_number,
+            replication_factor=replication_factor,
+            write_consistency_factor=write_consistency_factor,
+            quantization=quantization,
+            on_disk=on_disk,
+        )
+        self._connection: Connection | None = Connection(server, client)
+        try:
+            self._collection = Collection(self._opened, collection, shape=shape, fingerprint=fingerprint)
+            self._indexed = self._found(create=create, replace=replace, beside=beside)
+        except BaseException:
+            self.close()
+            raise
+
+    def _found(self, *, create: bool, replace: bool, beside: bool) -> dict[str, str]:
+        self._name = self._collection.name
+        if beside or replace:
+            self._name = self._collection.create_beside()
+            if not beside:
+                self.take_over()
+            return dict(points.STANDING_INDEXES)
+        try:
+            return self._collection.open()
+        except IndexMissingError:
+            if not create:
+                raise
+            self._collection.create()
+            return self._collection.open()
+
+    def for_tenant(self, tenant: str) -> Self:
+        """The same connection for somebody else; closing either closes the client of both.
+
+        Raises:
+            UsageError: The tenant's name is none.
+        """
+        other = copy.copy(self)
+        other.tenant = points.check_tenant(tenant)
+        return other
+
+    def take_over(self) -> None:
+        """What was written beside is from now on, in one step, the collection; the old one is deleted."""
+        self._collection.point_to(self._name)
+        self._name = self._collection.name
+
+    def drop(self) -> None:
+        """Delete the collection, of all tenants."""
+        self._collection.drop()
+
+    def upsert(
+        self, chunks: Sequence[Chunk], dense: NDArray[np.float32], sparse: Sequence[SparseVector]
+    ) -> None:
+        """Write chunks in batches below 5 MB; each has been applied when the next one is sent."""
+        for path, kind in points.new_indexes(chunks, self._indexed).items():
+            self._collection.create_index(path, kind, name=self._name)
+            self._indexed[path] = kind
+        for batch in batches(chunks, dense, sparse, self.tenant):
+            self._write(batch)
+
+    def search(
+        self,
+        dense: NDArray[np.float32] | None,
+        sparse: SparseVector | None,
+        *,
+        limit: int,
+        where: Where | None = None,
+        hidden: Names[str] = (),
+    ) -> Rankings:
+        """Both legs in one request; a second one gives each hit the score of the leg that missed it."""
+        vectors: dict[str, Any] = {}
+        if dense is not None:
+            vectors[DENSE] = dense.tolist()
+        if sparse is not None and sparse.indices:
+            vectors[SPARSE] = models.SparseVector(indices=list(sparse.indices), values=list(sparse.values))
+        if not vectors:
+            return Rankings((), ())
+        only = self._only(filters.parse(where), hidden=hidden)
+        return points.rankings(partial(self._query, vectors, only), limit)
+
+    def neighbours(self, chunk: Chunk, radius: int) -> list[Chunk]:
+        """Of the same document and generation, from `position - radius` to `position + radius`, in order."""
+        around = And(
+            (
+                Equals("document_id", chunk.document_id),
+                Equals("generation", chunk.generation),
+                Range(key="chunk_id", gte=chunk.position - radius, lte=chunk.position + radius),
+            )
+        )
+        records, _ = self._opened.call(
+            "read",
+            lambda client: client.scroll(
+                self._name, scroll_filter=self._only(around), limit=2 * radius + 1, with_payload=True
+            ),
+        )
+        found = [points.chunk_of(str(record.id), record.payload or {}) for record in records]
+        return sorted(found, key=lambda neighbour: neighbour.position)
+
+    def scan(
+        self,
+        *,
+        limit: int = 256,
+        after: str | None = None,
+        where: Where | None = None,
+        with_vectors: bool = False,
+    ) -> Iterator[StoredPoint]:
+        """Scroll in order of id, `limit` points at a time."""
+        only = self._only(filters.parse(where))
+        offset = None if after is None else points.point_id(after, self.tenant)
+        follows = True
+        while follows:
+            records, following = self._page(only, limit, offset, with_vectors=with_vectors)
+            page = [record for record in records if str(record.id) != offset]
+            for record in page[:limit]:
+                yield points.stored_point(str(record.id), record.payload, record.vector)
+            follows = bool(page) and (following is not None or len(page) > limit)
+            offset = str(page[:limit][-1].id) if page else None
+
+    def delete_document(self, document_id: str, *, keep_generation: str | None = None) -> None:
+        """Remove by filter, so that also chunks of a run that was cut short go."""
+        kept = () if keep_generation is None else (keep_generation,)
+        doomed = models.FilterSelector(filter=self._only(Equals("document_id", document_id), hidden=kept))
+        self._opened.call("write to", lambda client: client.delete(self._name, doomed, wait=True))
+
+    def count(self, document_id: str | None = None) -> int:
+        """Exact number of chunks."""
+        only = self._only(None if document_id is None else Equals("document_id", document_id))
+        return self._opened.call(
+            "read", lambda client: client.count(self._name, count_filter=only, exact=True)
+        ).count
+
+    def flush(self) -> None:
+        """Nothing to do: every write was applied and logged when it returned.
+
+        The server writes its log to disk by itself, every few seconds; a power cut of the server can cost
+        what came after.
+        """
+
+    def close(self) -> None:
+        """Closing twice is fine."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @property
+    def _opened(self) -> Connection:
+        if self._connection is None:
+            raise StoreError("The index was closed", hint="Open it again with Rag.open")
+        return self._connection
+
+    def _write(self, batch: list[models.PointStruct]) -> None:
+        self._opened.call("write to", lambda client: client.upsert(self._name, batch, wait=True))
+
+    def _page(
+        self, only: models.Filter, limit: int, offset: str | None, *, with_vectors: bool
+    ) -> tuple[list[models.Record], Any]:
+        return self._opened.call(
+            "read",
+            lambda client: client.scroll(
+                self._name,
+                scroll_filter=only,
+                # The offset itself is given again: one more, and the caller leaves it out.
+                limit=limit + 1,
+                offset=offset,
+                with_payload=True,
+                with_vectors=with_vectors,
+            ),
+        )
+
+    def _only(
+        self, tree: Filter | None, *, hidden: Names[str] = (), ids: Names[str] | None = None
+    ) -> models.Filter:
+        """The filter of every read and delete: this tenant's points, and of these what is asked for."""
+        must: list[Any] = [self._dialect.match(TENANT, self.tenant)]
+        if tree is not None:
+            must.append(translate(tree, self._dialect))
+        if ids is not None:
+            must.append(models.HasIdCondition(has_id=sorted(ids)))
+        without = [translate(AnyOf("generation", tuple(sorted(hidden))), self._dialect)] if hidden else None
+        return models.Filter(must=must, must_not=without)
+
+    def _query(
+        self, vectors: Mapping[str, Any], only: models.Filter, limit: int, ids: frozenset[str] | None
+    ) -> dict[str, list[Scored]]:
+        # How rare a term is is counted within the tenant: scores tell nothing of other tenants' documents.
+        corpus = models.SearchParams(idf=models.IdfCorpusParams(corpus=self._only(None)))
+        requests = [
+            models.QueryRequest(
+                query=vector,
+                using=leg,
+                filter=only if ids is None else self._only(None, ids=ids),
+                limit=limit,
+                with_payload=ids is None,
+                params=corpus if leg == SPARSE else None,
+            )
+            for leg, vector in vectors.items()
+        ]
+        answers = self._opened.call("read", lambda client: client.query_batch_points(self._name, requests))
+        return {
+            leg: [Scored(str(point.id), point.score, point.payload or {}) for point in answer.points]
+            for leg, answer in zip(vectors, answers, strict=True)
+        }

@@ -1,0 +1,315 @@
+"""The commands that keep an index; indexes of earlier versions; full disks; locks; watching."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from crossrag import (
+    FingerprintError,
+    Rag,
+    StoreError,
+    StoreLockedError,
+    UsageError,
+    maintenance,
+    places,
+    watching,
+)
+from crossrag.manifest import writer_lock
+from crossrag.testing import HashedEmbedder
+
+from .test_cli import crossrag
+from .test_sync import digest, lines, opened, write
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="module")
+def indexed(in_memory: Path) -> Path:
+    folder = in_memory / "cli"
+    folder.mkdir()
+    write(
+        folder / "docs", backup="To restore a backup, run the restore command.", whales="Whales are mammals."
+    )
+    assert crossrag("ingest", "docs", folder=folder).returncode == 0
+    return folder
+
+
+# --- commands
+
+
+def test_a_dry_run_says_what_would_be_done(indexed: Path) -> None:
+    write(indexed / "docs", new="New.")
+    done = crossrag("ingest", "docs", "--dry-run", folder=indexed)
+    assert done.stdout.splitlines() == ["new      docs/new.txt", "1 to do, 2 unchanged; nothing was written"]
+    plan = json.loads(
+        crossrag("ingest", "docs", "--dry-run", "--glob", "w*", "--json", folder=indexed).stdout
+    )
+    assert plan["changes"] == [{"kind": "deleted", "source": "docs/backup.txt"}]
+    (indexed / "docs" / "new.txt").unlink()
+
+
+def test_verify_tells_by_its_exit_code_and_repair_mends(indexed: Path) -> None:
+    whole = crossrag("verify", "--vectors", folder=indexed)
+    assert whole.returncode == 0
+    assert "manifest and store agree" in whole.stdout
+    with Rag.open(indexed / ".crossrag") as rag:
+        rag.store.delete_document(str(indexed / "docs" / "whales.txt"))
+    differs = crossrag("verify", folder=indexed)
+    assert (differs.returncode, differs.stdout.splitlines()[0]) == (
+        9,
+        "missing    docs/whales.txt: 0 chunks in place of 1",
+    )
+    assert crossrag("repair", folder=indexed).returncode == 0
+    assert crossrag("verify", "--vectors", folder=indexed).stdout == whole.stdout
+
+
+def test_export_import_reindex_delete(indexed: Path) -> None:
+    assert crossrag("export", "out.crossrag", folder=indexed).stdout.startswith(
+        "2 documents, 2 chunks exported"
+    )
+    assert crossrag("import", "out.crossrag", "--index", "other", folder=indexed).returncode == 0
+    again = crossrag("import", "out.crossrag", "--index", "other", folder=indexed)
+    assert (again.returncode, "not empty" in again.stderr) == (2, True)
+    reindexed = crossrag(
+        "reindex", "--index", "other", "--set", "chunking.size=300", "--json", folder=indexed
+    )
+    assert json.loads(reindexed.stdout)["added"] == 2
+    found = crossrag(
+        "search", "whale", "-k1", "--index", "other", "--set", "chunking.size=300", folder=indexed
+    )
+    assert "docs/whales.txt" in found.stdout
+    deleted = crossrag(
+        "delete", "--source", "docs/w*", "--index", "other", "--set", "chunking.size=300", folder=indexed
+    )
+    assert deleted.stdout == "deleted  docs/whales.txt\n"
+
+
+# --- promise 8: the lock
+
+
+def test_a_second_process_is_refused_and_a_killed_one_leaves_no_lock(indexed: Path) -> None:
+    script = (
+        "import sys, time; from crossrag import Rag\n"
+        "with Rag.open(sys.argv[1]) as rag: rag.store; print('open', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(indexed / ".crossrag")], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        refused = crossrag("ingest", "docs", folder=indexed)
+        assert refused.returncode == 3
+        assert f"process {holder.pid}" in refused.stderr
+        assert holder.poll() is None
+        holder.kill()
+    assert crossrag("verify", folder=indexed).returncode == 0
+
+
+def test_one_writer_at_a_time_where_the_store_has_no_lock(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; from crossrag.manifest import writer_lock\n"
+        "with writer_lock(Path(sys.argv[1]), seconds=0): print('in', flush=True); time.sleep(60)"
+    )
+    lock = tmp_path / "index" / "writer.lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(lock)], stdout=subprocess.PIPE, text=True
+    ) as one:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "in\n"
+        with (
+            pytest.raises(StoreLockedError, match="Another process is writing"),
+            writer_lock(lock, seconds=0.1),
+        ):
+            pass
+        one.kill()
+    with writer_lock(lock, seconds=0.1):
+        pass
+
+
+def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(in_memory: Path) -> None:
+    folder = in_memory / "interrupted"
+    folder.mkdir()
+    write(folder / "docs", **{f"doc{number}": lines(f"doc{number}", 1, 60) for number in range(120)})
+    command = [sys.executable, "-m", "crossrag", "ingest", "docs"]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as running:
+        until = time.monotonic() + 60
+        while not (folder / ".crossrag" / "fingerprint.json").exists() and time.monotonic() < until:
+            time.sleep(0.02)
+        running.send_signal(signal.SIGINT)
+        assert running.stderr is not None
+        said = running.stderr.read()
+    assert running.returncode == 130, said
+    assert "going on" in said or "goes on" in said
+    write(folder / "docs", **{f"doc{number}": "Short." for number in range(120)})
+    done = crossrag("ingest", "docs", "--json", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert crossrag("verify", "--vectors", folder=folder).returncode == 0
+
+
+# --- promise 9: what an index was made with
+
+
+@pytest.mark.parametrize("changed", ["embedder", "dimension", "size", "overlap", "unit", "sparse"])
+def test_whatever_the_vectors_depend_on_is_compared(tmp_path: Path, changed: str) -> None:
+    write(tmp_path / "docs", one=lines("one", 1, 5))
+    with opened(tmp_path / "index") as rag:
+        rag.ingest(tmp_path / "docs")
+        before = digest(rag)
+    with opened(tmp_path / "index") as other:
+        cut = other.settings.chunking
+        if changed == "embedder":
+            other.embedder.__dict__["fingerprint"] = "another of the same width"
+        elif changed == "dimension":
+            other.__dict__["embedder"] = HashedEmbedder(dimension=128)
+        elif changed == "sparse":
+            other.sparse_encoder.__dict__["fingerprint"] = "other-terms"
+        else:
+            value = {"size": 90, "overlap": 7, "unit": "tokens"}[changed]
+            settings = other.settings.model_copy(update={"chunking": cut.model_copy(update={changed: value})})
+            other.settings = other.index.settings = settings
+        for act in (lambda: other.search("x"), lambda: other.ingest(tmp_path / "docs")):
+            with pytest.raises(FingerprintError, match=r"->.*crossrag ingest --rebuild"):
+                act()
+    with opened(tmp_path / "index") as rag:
+        assert digest(rag) == before
+
+
+# --- promise 11: a full disk
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = shutil.which("mount")
+    command = [str(mount), "-t", "tmpfs", "-o", "size=160m", "tmpfs", str(place)]
+    if mount is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("NOT TESTED: no file system can be mounted here, so no disk can be full")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)  # noqa: S607
+
+
+def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(small_disk: Path, tmp_path: Path) -> None:
+    write(tmp_path / "docs", **{f"doc{number}": lines(f"doc{number}", 1, 400) for number in range(12)})
+    write(tmp_path / "first", one=lines("one", 1, 5))
+    with opened(small_disk / "index") as rag:
+        rag.ingest(tmp_path / "first")
+        (small_disk / "ballast").write_bytes(bytes(100 << 20))
+        with pytest.raises(StoreError, match=r"MiB free.*Make room"):
+            rag.ingest(tmp_path / "docs")
+        assert rag.search("Line 1 of one", top_k=1)[0].chunk.source == "first/one.txt"
+    (small_disk / "ballast").unlink()
+    write(tmp_path / "docs", **{f"doc{number}": lines(f"doc{number}", 1, 4) for number in range(12)})
+    with opened(small_disk / "index") as rag:
+        assert rag.ingest(tmp_path / "docs").failed == ()
+        assert maintenance.verify(rag.index).agrees
+
+
+def test_there_must_be_room_for_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "docs", one=lines("one", 1, 5))
+    monkeypatch.setattr(places, "_SPARE_BYTES", 1 << 60)
+    with opened(tmp_path / "index") as rag, pytest.raises(StoreError, match=r"MiB free .* are needed"):
+        rag.ingest(tmp_path / "docs")
+
+
+# --- promise 13: indexes of earlier versions
+
+
+def test_an_index_of_version_0_1_is_refused_and_made_anew(tmp_path: Path) -> None:
+    with tarfile.open(DATA / "index-0.1.0.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    write(
+        tmp_path / "docs",
+        backup="To restore a backup, run the restore command.",
+        whales="Whales are mammals.",
+    )
+    connection = sqlite3.connect(tmp_path / "index" / "manifest.sqlite")
+    connection.execute(
+        "UPDATE documents SET id = ? || substr(id, length('/tmp/old/') + 1)", (f"{tmp_path}/",)
+    )
+    connection.commit()
+    connection.close()
+    with opened(tmp_path / "index") as rag:
+        for act in (lambda: rag.search("x"), lambda: rag.ingest(tmp_path / "docs"), rag.documents):
+            with pytest.raises(FingerprintError, match=r"crossrag (reindex|ingest --rebuild)"):
+                act()
+        assert maintenance.reindex(rag.index).added == 2
+        assert rag.search("whales", top_k=1)[0].chunk.source == "docs/whales.txt"
+        assert rag.ingest(tmp_path / "docs").unchanged == 2
+
+
+# --- watching
+
+
+def test_changes_are_told_and_hidden_ones_are_not(tmp_path: Path) -> None:
+    pytest.importorskip("watchfiles", reason="needs the extra crossrag[watch]")
+    docs = tmp_path / "docs"
+    write(docs, one="One.")
+    (docs / "index").mkdir()
+    stop, told = threading.Event(), threading.Event()
+    seen: list[int] = []
+
+    def listen() -> None:
+        for count in watching.changes([docs], ignored=docs / "index", stop=stop):
+            seen.append(count)
+            told.set()
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    until = time.monotonic() + 30
+    number = 0
+    while not told.wait(0.3) and time.monotonic() < until:
+        number += 1
+        (docs / ".hidden").write_text(str(number), encoding="utf-8")
+        (docs / "index" / "x").write_text(str(number), encoding="utf-8")
+        if number > 3:
+            assert seen == []
+            write(docs, one=f"{number}.")
+    stop.set()
+    listener.join()
+    assert seen
+    with pytest.raises(UsageError, match="does not exist"):
+        next(iter(watching.changes([tmp_path / "nowhere"])))
+
+
+def test_watch_keeps_the_index_equal_until_ctrl_c(in_memory: Path) -> None:
+    pytest.importorskip("watchfiles", reason="needs the extra crossrag[watch]")
+    folder = in_memory / "watched"
+    folder.mkdir()
+    write(folder / "docs", one="The first file is about whales.")
+    command = [sys.executable, "-m", "crossrag", "ingest", "docs", "--watch", "--json"]
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as watching_process:
+        assert watching_process.stdout is not None
+        assert watching_process.stderr is not None
+        assert json.loads(watching_process.stdout.readline())["added"] == 1
+        assert watching_process.stderr.readline().startswith("Watching")
+        reader = threading.Thread(target=_keep_writing, args=(folder / "docs", stop := threading.Event()))
+        reader.start()
+        assert json.loads(watching_process.stdout.readline())["added"] == 1
+        stop.set()
+        reader.join()
+        watching_process.send_signal(signal.SIGINT)
+        watching_process.communicate(timeout=60)
+    assert watching_process.returncode == 130
+    assert crossrag("verify", folder=folder).returncode == 0
+
+
+def _keep_writing(docs: Path, stop: threading.Event) -> None:
+    """Again and again, as the watch may begin a little after it says so."""
+    while not stop.wait(0.7):
+        write(docs, two=f"The second file was written at {time.time_ns()} by process {os.getpid()}.")
