@@ -55,10 +55,11 @@ def main() -> None:
     torch.manual_seed(SEED)
     tokenizer = load_tokenizer(BUNDLED_MODELS / TEACHER / "tokenizer.json")
     texts = _texts(arguments.pack, arguments.passages, arguments.questions)
+    tokens = _tokens(tokenizer, texts)
     wanted = _embedded(texts)
     words, turn = _start(tokenizer, wanted, arguments.dimension)
-    table = _Table(words, _frequencies(tokenizer, texts))
-    _fit(table, _tokens(tokenizer, texts), torch.from_numpy(wanted @ turn), arguments.epochs)
+    table = _Table(words, _frequencies(tokens, len(words)))
+    _fit(table, tokens, torch.from_numpy(wanted @ turn), arguments.epochs)
     _write(table.rows().numpy(), arguments.out)
 
 
@@ -123,8 +124,8 @@ def _tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[NDArray[np.int64
     ]
 
 
-def _frequencies(tokenizer: Tokenizer, texts: Sequence[str]) -> NDArray[np.float32]:
-    counts = np.bincount(np.concatenate(_tokens(tokenizer, texts)), minlength=tokenizer.get_vocab_size())
+def _frequencies(tokens: Sequence[NDArray[np.int64]], words: int) -> NDArray[np.float32]:
+    counts = np.bincount(np.concatenate(tokens), minlength=words)
     return ((counts + 1) / (counts.sum() + len(counts))).astype(np.float32)
 
 

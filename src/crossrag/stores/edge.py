@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from crossrag import filters
-from crossrag.filters import And, AnyOf, Equals, Filter, Range
+from crossrag.filters import AnyOf, Equals, Filter
 from crossrag.types import Chunk, Rankings, SparseVector, StoredPoint, Where
 
 from . import points
@@ -118,18 +118,12 @@ class EdgeStore:
 
     def neighbours(self, chunk: Chunk, radius: int) -> list[Chunk]:
         """Of the same document and generation, from `position - radius` to `position + radius`, in order."""
-        around = And(
-            (
-                Equals("document_id", chunk.document_id),
-                Equals("generation", chunk.generation),
-                Range(key="chunk_id", gte=chunk.position - radius, lte=chunk.position + radius),
-            )
+        request = self._edge.ScrollRequest(
+            limit=2 * radius + 1, filter=self._only(points.around(chunk, radius)), with_payload=True
         )
-        request = self._edge.ScrollRequest(limit=2 * radius + 1, filter=self._only(around), with_payload=True)
         with self._shard.translated("read"):
             records, _ = self._shard.opened.scroll(request)
-        found = [points.chunk_of(str(record.id), record.payload or {}) for record in records]
-        return sorted(found, key=lambda neighbour: neighbour.position)
+        return points.in_order(records)
 
     def scan(
         self,
@@ -141,24 +135,16 @@ class EdgeStore:
     ) -> Iterator[StoredPoint]:
         """Scroll in order of id, `limit` points at a time."""
         only = self._only(filters.parse(where))
-        offset = None if after is None else points.point_id(after, self.tenant)
-        follows = True
-        while follows:
+        start = None if after is None else points.point_id(after, self.tenant)
+
+        def page(count: int, offset: str | None) -> tuple[Sequence[Any], Any]:
             request = self._edge.ScrollRequest(
-                # The offset itself is given again: one more, and leave it out.
-                limit=limit + 1,
-                offset=offset,
-                filter=only,
-                with_payload=True,
-                with_vector=with_vectors,
+                limit=count, offset=offset, filter=only, with_payload=True, with_vector=with_vectors
             )
             with self._shard.translated("read"):
-                records, following = self._shard.opened.scroll(request)
-            page = [record for record in records if str(record.id) != offset]
-            for record in page[:limit]:
-                yield points.stored_point(str(record.id), record.payload, record.vector)
-            follows = bool(page) and (following is not None or len(page) > limit)
-            offset = str(page[:limit][-1].id) if page else None
+                return self._shard.opened.scroll(request)
+
+        yield from points.scrolled(page, limit, start)
 
     def delete_document(self, document_id: str, *, keep_generation: str | None = None) -> None:
         """Remove by filter, so that also chunks of a run that was cut short go."""

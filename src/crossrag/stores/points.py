@@ -6,12 +6,12 @@ The tenant stands beside `metadata`, not in it, so that no filter can name it. K
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
 from crossrag.errors import FingerprintError, UsageError
-from crossrag.filters import is_date, is_key, moment
+from crossrag.filters import And, Equals, Filter, Range, is_date, is_key, moment
 from crossrag.types import Chunk, Hit, Rankings, SparseVector, StoredPoint
 
 DENSE, SPARSE = "dense", "bm25"
@@ -200,3 +200,41 @@ def _put(tree: dict[str, Any], key: str, value: object) -> None:
     for part in above:
         tree = tree.setdefault(part, {})
     tree.setdefault(name, []).append(value)
+
+
+def around(chunk: Chunk, radius: int) -> Filter:
+    """Of the chunk's document and generation, from `position - radius` to `position + radius`."""
+    return And(
+        (
+            Equals("document_id", chunk.document_id),
+            Equals("generation", chunk.generation),
+            Range(key="chunk_id", gte=chunk.position - radius, lte=chunk.position + radius),
+        )
+    )
+
+
+def in_order(records: Iterable[Any]) -> list[Chunk]:
+    """The chunks of one document's records, by position."""
+    found = [chunk_of(str(record.id), record.payload or {}) for record in records]
+    return sorted(found, key=lambda chunk: chunk.position)
+
+
+def scrolled(
+    page: Callable[[int, str | None], tuple[Sequence[Any], Any]], limit: int, offset: str | None
+) -> Iterator[StoredPoint]:
+    """All records in order of id, `limit` at a time, after the one of id `offset`.
+
+    Args:
+        page: (count, offset) -> records from `offset` on, itself included, and what follows if anything.
+        limit: Records used of one page.
+        offset: None begins at the first.
+    """
+    follows = True
+    while follows:
+        # The offset itself is given again: one more, and leave it out.
+        records, following = page(limit + 1, offset)
+        found = [record for record in records if str(record.id) != offset]
+        for record in found[:limit]:
+            yield stored_point(str(record.id), record.payload, record.vector)
+        follows = bool(found) and (following is not None or len(found) > limit)
+        offset = str(found[:limit][-1].id) if found else None

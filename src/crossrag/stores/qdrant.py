@@ -16,7 +16,7 @@ from qdrant_client import QdrantClient, models
 
 from crossrag import filters
 from crossrag.errors import IndexMissingError, StoreError
-from crossrag.filters import And, AnyOf, Equals, Filter, Range
+from crossrag.filters import AnyOf, Equals, Filter
 from crossrag.types import Chunk, Rankings, SparseVector, StoredPoint, Where
 
 from . import points
@@ -181,21 +181,14 @@ class QdrantStore:
 
     def neighbours(self, chunk: Chunk, radius: int) -> list[Chunk]:
         """Of the same document and generation, from `position - radius` to `position + radius`, in order."""
-        around = And(
-            (
-                Equals("document_id", chunk.document_id),
-                Equals("generation", chunk.generation),
-                Range(key="chunk_id", gte=chunk.position - radius, lte=chunk.position + radius),
-            )
-        )
+        around = self._only(points.around(chunk, radius))
         records, _ = self._opened.call(
             "read",
             lambda client: client.scroll(
-                self._name, scroll_filter=self._only(around), limit=2 * radius + 1, with_payload=True
+                self._name, scroll_filter=around, limit=2 * radius + 1, with_payload=True
             ),
         )
-        found = [points.chunk_of(str(record.id), record.payload or {}) for record in records]
-        return sorted(found, key=lambda neighbour: neighbour.position)
+        return points.in_order(records)
 
     def scan(
         self,
@@ -207,15 +200,8 @@ class QdrantStore:
     ) -> Iterator[StoredPoint]:
         """Scroll in order of id, `limit` points at a time."""
         only = self._only(filters.parse(where))
-        offset = None if after is None else points.point_id(after, self.tenant)
-        follows = True
-        while follows:
-            records, following = self._page(only, limit, offset, with_vectors=with_vectors)
-            page = [record for record in records if str(record.id) != offset]
-            for record in page[:limit]:
-                yield points.stored_point(str(record.id), record.payload, record.vector)
-            follows = bool(page) and (following is not None or len(page) > limit)
-            offset = str(page[:limit][-1].id) if page else None
+        start = None if after is None else points.point_id(after, self.tenant)
+        yield from points.scrolled(partial(self._page, only, with_vectors=with_vectors), limit, start)
 
     def delete_document(self, document_id: str, *, keep_generation: str | None = None) -> None:
         """Remove by filter, so that also chunks of a run that was cut short go."""
@@ -253,15 +239,14 @@ class QdrantStore:
         self._opened.call("write to", lambda client: client.upsert(self._name, batch, wait=True))
 
     def _page(
-        self, only: models.Filter, limit: int, offset: str | None, *, with_vectors: bool
+        self, only: models.Filter, count: int, offset: str | None, *, with_vectors: bool
     ) -> tuple[list[models.Record], Any]:
         return self._opened.call(
             "read",
             lambda client: client.scroll(
                 self._name,
                 scroll_filter=only,
-                # The offset itself is given again: one more, and the caller leaves it out.
-                limit=limit + 1,
+                limit=count,
                 offset=offset,
                 with_payload=True,
                 with_vectors=with_vectors,
