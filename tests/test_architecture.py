@@ -27,9 +27,21 @@ def test_public_names() -> None:
     public = {name for name in vars(crossrag) if not name.startswith("_") and name[0].isupper()}
     assert public == {
         *("Rag", "Settings"),
-        *("Embedder", "SparseEncoder", "Reranker", "Store", "Generator"),
+        *("Embedder", "SparseEncoder", "Reranker", "Store", "Grounder", "Generator"),
         *("Document", "Chunk", "Failure", "IngestReport", "Candidate", "Ranking", "Relevance", "Scores"),
-        *("Answer", "Citation", "Cited", "Context", "Delta", "Done", "Event", "Retrieved", "Source", "Turn"),
+        *(
+            "Answer",
+            "Citation",
+            "Cited",
+            "Claim",
+            "Claimed",
+            "Context",
+            "Delta",
+            "Done",
+            "Event",
+            "Retrieved",
+        ),
+        *("Source", "Turn", "Unsupported"),
         *("CrossragError", "UsageError", "ConfigError", "FingerprintError", "LoadError", "MissingExtraError"),
         *("ModelError", "GeneratorError", "StoreError", "StoreLockedError", "IndexMissingError"),
     }

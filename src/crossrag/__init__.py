@@ -28,6 +28,7 @@ from .pipeline import Rag as Rag
 # Seams
 from .protocols import Embedder as Embedder
 from .protocols import Generator as Generator
+from .protocols import Grounder as Grounder
 from .protocols import Reranker as Reranker
 from .protocols import SparseEncoder as SparseEncoder
 from .protocols import Store as Store
@@ -42,6 +43,8 @@ from .types import Candidate as Candidate
 from .types import Chunk as Chunk
 from .types import Citation as Citation
 from .types import Cited as Cited
+from .types import Claim as Claim
+from .types import Claimed as Claimed
 from .types import Context as Context
 from .types import Delta as Delta
 from .types import Document as Document
@@ -55,5 +58,6 @@ from .types import Retrieved as Retrieved
 from .types import Scores as Scores
 from .types import Source as Source
 from .types import Turn as Turn
+from .types import Unsupported as Unsupported
 
 __version__ = "0.1.0"

@@ -158,6 +158,20 @@ class Store(Protocol):
 
 
 @runtime_checkable
+class Grounder(Protocol):
+    """Reads claim and evidence together and says whether the evidence supports the claim."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the same pair would get another score."""
+        ...
+
+    def support(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """One probability in [0, 1] per pair of evidence and claim, in order; NaN where there is none."""
+        ...
+
+
+@runtime_checkable
 class Generator(Protocol):
     """Writes the answer from the context alone, citing sources as `[n]`."""
 
