@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class FreestandingReranker:
     """Gives the inner reranker cosine and BM25 of every text where the caller has none.
 
-    The bundled reranker corrects what the first stage says; on its own it ranks far worse (see its model card).
+    The bundled reranker corrects what the first stage says; on its own it ranks far worse (its model card).
     Embedding the texts costs about as much as reading them.
 
     Args:
