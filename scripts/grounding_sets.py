@@ -1,7 +1,7 @@
 """Pairs to learn from whether evidence supports a claim: labelled ones, and ones made from passages by rule.
 
-In: folders of JSON Lines. Out: `Pair`s. A made claim is a sentence of a passage, shortened, or changed so that
-the passage does not say it any more.
+In: folders of JSON Lines. Out: `Pair`s. A made claim is a sentence of a passage, shortened, or changed so
+that the passage does not say it any more.
 """
 
 from __future__ import annotations
@@ -30,31 +30,73 @@ SOURCES = {
 }
 """Sets of passages that claims are made from, and their shares."""
 _NUMBER = re.compile(r"\b\d+(?:[.,]\d+)*\b")
-_NAME = re.compile(r"\b[A-Z][a-z]+(?: (?:[A-Z][a-z]+|of|the))*(?: [A-Z][a-z]+)\b|(?<=[a-z,] )[A-Z][a-z]{2,}\b")
+_NAME = re.compile(
+    r"\b[A-Z][a-z]+(?: (?:[A-Z][a-z]+|of|the))*(?: [A-Z][a-z]+)\b|(?<=[a-z,] )[A-Z][a-z]{2,}\b"
+)
 _ASIDE = re.compile(r" \([^()]{3,80}\)|, (?:which|who|where)\b[^,.;]{5,90}(?=[,.])")
-_LEAD = re.compile(r"^(?:However|Moreover|Therefore|Additionally|In fact|For example|Also|In [^,]{3,40}|As [^,]{3,40}), ")
+_LEAD = re.compile(
+    r"^(?:However|Moreover|Therefore|Additionally|In fact|For example|Also|In [^,]{3,40}|As [^,]{3,40}), "
+)
 _AUXILIARY = re.compile(r"\b(is|are|was|were|can|could|will|would|should|may|has been|have been)\b(?! not)")
-_VERB = re.compile(r"\b(?:is|are|was|were|can|could|will|would|may|has|have|had|do|does|did|[a-z]{3,}ed|[a-z]{3,}s)\b")
-_OPPOSITES = [
-    pair.split("/")
-    for pair in (
-        "increase/decrease increased/decreased increases/decreases increasing/decreasing more/less higher/lower "
-        "high/low before/after first/last largest/smallest larger/smaller large/small many/few most/least early/late "
-        "earlier/later north/south east/west northern/southern eastern/western best/worst better/worse old/new "
-        "older/younger always/never all/some always/sometimes begins/ends began/ended start/end started/ended "
-        "positive/negative common/rare easy/difficult good/bad long/short longer/shorter strong/weak rich/poor "
-        "men/women male/female father/mother son/daughter he/she his/her win/lose won/lost inside/outside above/below "
-        "accept/reject accepted/rejected allow/forbid allowed/forbidden cause/prevent causes/prevents caused/prevented "
-        "fast/slow faster/slower hot/cold internal/external major/minor maximum/minimum private/public safe/dangerous "
-        "success/failure successful/unsuccessful support/oppose supported/opposed true/false buy/sell bought/sold"
-    ).split()
-]
-_OPPOSITE = {one: other for pair in _OPPOSITES for one, other in (pair, pair[::-1])}
+_VERB = re.compile(
+    r"\b(?:is|are|was|were|can|could|will|would|may|has|have|had|do|does|did|[a-z]{3,}ed|[a-z]{3,}s)\b"
+)
+_OPPOSITES = """
+increase/decrease increased/decreased increases/decreases increasing/decreasing more/less
+higher/lower high/low before/after first/last largest/smallest larger/smaller large/small
+many/few most/least early/late earlier/later north/south east/west northern/southern
+eastern/western best/worst better/worse old/new older/younger always/never all/some
+always/sometimes begins/ends began/ended start/end started/ended positive/negative common/rare
+easy/difficult good/bad long/short longer/shorter strong/weak rich/poor men/women male/female
+father/mother son/daughter he/she his/her win/lose won/lost inside/outside above/below
+accept/reject accepted/rejected allow/forbid allowed/forbidden cause/prevent causes/prevents
+caused/prevented fast/slow faster/slower hot/cold internal/external major/minor maximum/minimum
+private/public safe/dangerous success/failure successful/unsuccessful support/oppose
+supported/opposed true/false buy/sell bought/sold
+"""
+_PAIRS = [tuple(pair.split("/")) for pair in _OPPOSITES.split()]
+_OPPOSITE = {one: other for pair in _PAIRS for one, other in (pair, pair[::-1])}
 _DETAILS = (
-    "in {number}", "because of {name}", "according to {name}", "by about {number} percent", "for the first time",
-    "together with {name}", "as the only one of its kind", "after {number} years", "which {name} had asked for",
-    "and is the largest in the world", "despite the objections of {name}", "in order to save money",
-)  # fmt: skip
+    "in {number}",
+    "because of {name}",
+    "according to {name}",
+    "by about {number} percent",
+    "for the first time",
+    "together with {name}",
+    "as the only one of its kind",
+    "after {number} years",
+    "which {name} had asked for",
+    "and is the largest in the world",
+    "despite the objections of {name}",
+    "in order to save money",
+)
+
+_LOOSER = (
+    (" in order to ", " to "),
+    (" however,", ""),
+    (" is not ", " isn't "),
+    (" cannot ", " can't "),
+    (" approximately ", " about "),
+    (" due to ", " because of "),
+    (" such as ", " like "),
+    (" began ", " started "),
+    (" large ", " big "),
+    (" purchase ", " buy "),
+    (" frequently ", " often "),
+    (" various ", " several "),
+    (" located in ", " in "),
+    (" also ", " "),
+    (" people ", " persons "),
+    (" obtain ", " get "),
+    (" movie", " film"),
+    (" assist ", " help "),
+    (" children ", " kids "),
+    (" physician", " doctor"),
+    (" difficult ", " hard "),
+    (" therefore ", " so "),
+    (" many ", " numerous "),
+    (" usually ", " normally "),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +137,16 @@ def made(merged: Path, count: int, *, seed: int = 0) -> list[Pair]:
             far = chance.choice(passages)[1] or near
             pairs += _of_passage(name, passages[number][1], near, far, chance)
     return pairs[:count]
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A claim to change, its passage, sentences of another one, and chance."""
+
+    claim: str
+    passage: str
+    far: Sequence[str]
+    chance: random.Random
 
 
 def _of_passage(
@@ -140,92 +192,96 @@ def _reworded(sentence: str, chance: random.Random) -> str:
 
 
 def _loosened(text: str) -> str:
-    for one, other in (
-        (" in order to ", " to "), (" however,", ""), (" is not ", " isn't "), (" cannot ", " can't "),
-        (" approximately ", " about "), (" due to ", " because of "), (" such as ", " like "), (" began ", " started "),
-        (" large ", " big "), (" purchase ", " buy "), (" frequently ", " often "), (" various ", " several "),
-        (" located in ", " in "), (" also ", " "), (" people ", " persons "), (" obtain ", " get "),
-        (" movie", " film"), (" assist ", " help "), (" children ", " kids "), (" physician", " doctor"),
-        (" difficult ", " hard "), (" therefore ", " so "), (" many ", " numerous "), (" usually ", " normally "),
-    ):  # fmt: skip
+    for one, other in _LOOSER:
         text = text.replace(one, other)
     return text
 
 
 def _changed(claim: str, passage: str, far: Sequence[str], chance: random.Random) -> str:
     """The claim with one thing in it that the passage does not say; empty where no way applies."""
-    ways: list[Callable[[str, str, Sequence[str], random.Random], str]]
+    ways: list[Callable[[_Given], str]]
     ways = [_number, _number, _name, _name, _negation, _opposite, _opposite, _roles, _detail, _word, _word]
     chance.shuffle(ways)
     for way in ways:
-        changed = way(claim, passage, far, chance)
+        changed = way(_Given(claim, passage, far, chance))
         if changed and changed.lower() != claim.lower() and changed.lower() not in passage.lower():
             return changed
     return ""
 
 
-def _number(claim: str, passage: str, far: Sequence[str], chance: random.Random) -> str:
-    found = list(_NUMBER.finditer(claim))
+def _number(given: _Given) -> str:
+    found = list(_NUMBER.finditer(given.claim))
     if not found:
         return ""
-    match = chance.choice(found)
-    others = [other for other in _NUMBER.findall(passage) if other != match[0]]
+    match = given.chance.choice(found)
+    others = [other for other in _NUMBER.findall(given.passage) if other != match[0]]
     digits = match[0]
-    place = chance.randrange(len(digits))
-    fresh = digits[:place] + (
-        str((int(digits[place]) + chance.randint(1, 8)) % 10) if digits[place].isdigit() else digits[place]
-    ) + digits[place + 1 :]  # fmt: skip
-    return _put(claim, match, chance.choice(others) if others and chance.random() < 0.5 else fresh)
+    place = given.chance.choice([n for n, digit in enumerate(digits) if digit.isdigit()])
+    other = str((int(digits[place]) + given.chance.randint(1, 8)) % 10)
+    fresh = digits[:place] + other + digits[place + 1 :]
+    return _put(
+        given.claim, match, given.chance.choice(others) if others and given.chance.random() < 0.5 else fresh
+    )
 
 
-def _name(claim: str, passage: str, far: Sequence[str], chance: random.Random) -> str:
-    found = list(_NAME.finditer(claim))
-    own = {match[0] for match in _NAME.finditer(claim)}
-    others = [match[0] for match in _NAME.finditer(passage) if match[0] not in own]
-    others = others if others and chance.random() < 0.7 else _NAME.findall(" ".join(far))
-    return _put(claim, chance.choice(found), chance.choice(others)) if found and others else ""
+def _name(given: _Given) -> str:
+    found = list(_NAME.finditer(given.claim))
+    own = {match[0] for match in _NAME.finditer(given.claim)}
+    others = [match[0] for match in _NAME.finditer(given.passage) if match[0] not in own]
+    others = others if others and given.chance.random() < 0.7 else _NAME.findall(" ".join(given.far))
+    return (
+        _put(given.claim, given.chance.choice(found), given.chance.choice(others)) if found and others else ""
+    )
 
 
-def _negation(claim: str, passage: str, far: Sequence[str], chance: random.Random) -> str:
-    if re.search(r"\bnot\b|n't\b", claim):
-        return re.sub(r"\b(?:do|does|did) not | not\b|n't\b", "", claim, count=1)
-    match = _AUXILIARY.search(claim)
-    return _put(claim, match, f"{match[0]} not") if match else ""
+def _negation(given: _Given) -> str:
+    if re.search(r"\bnot\b|n't\b", given.claim):
+        return re.sub(r"\b(?:do|does|did) not | not\b|n't\b", "", given.claim, count=1)
+    match = _AUXILIARY.search(given.claim)
+    return _put(given.claim, match, f"{match[0]} not") if match else ""
 
 
-def _opposite(claim: str, passage: str, far: Sequence[str], chance: random.Random) -> str:
-    found = [match for match in re.finditer(r"[a-z]+", claim) if match[0] in _OPPOSITE]
+def _opposite(given: _Given) -> str:
+    found = [match for match in re.finditer(r"[a-z]+", given.claim) if match[0] in _OPPOSITE]
     if not found:
         return ""
-    match = chance.choice(found)
-    return _put(claim, match, _OPPOSITE[match[0]])
+    match = given.chance.choice(found)
+    return _put(given.claim, match, _OPPOSITE[match[0]])
 
 
-def _roles(claim: str, passage: str, far: Sequence[str], chance: random.Random) -> str:
-    found = [match for match in _NAME.finditer(claim) if match[0]]
+def _roles(given: _Given) -> str:
+    found = [match for match in _NAME.finditer(given.claim) if match[0]]
     if len({match[0] for match in found}) < 2:
         return ""
     one, other = found[0], found[-1]
     if one[0] in other[0] or other[0] in one[0]:
         return ""
-    return claim[: one.start()] + other[0] + claim[one.end() : other.start()] + one[0] + claim[other.end() :]
+    return (
+        given.claim[: one.start()]
+        + other[0]
+        + given.claim[one.end() : other.start()]
+        + one[0]
+        + given.claim[other.end() :]
+    )
 
 
-def _detail(claim: str, passage: str, far: Sequence[str], chance: random.Random) -> str:
-    names = _NAME.findall(" ".join(far)) or ["the government"]
-    detail = chance.choice(_DETAILS).format(number=chance.randint(2, 2020), name=chance.choice(names))
-    return f"{claim.rstrip('. ')} {detail}."
+def _detail(given: _Given) -> str:
+    names = _NAME.findall(" ".join(given.far)) or ["the government"]
+    detail = given.chance.choice(_DETAILS).format(
+        number=given.chance.randint(2, 2020), name=given.chance.choice(names)
+    )
+    return f"{given.claim.rstrip('. ')} {detail}."
 
 
-def _word(claim: str, passage: str, far: Sequence[str], chance: random.Random) -> str:
+def _word(given: _Given) -> str:
     """A long word in lower case becomes one of another text, with the same ending."""
-    found = [match for match in re.finditer(r"\b[a-z]{5,}\b", claim)]
-    chance.shuffle(found)
-    others = [word for word in re.findall(r"\b[a-z]{5,}\b", " ".join(far)) if word not in passage]
+    found = list(re.finditer(r"\b[a-z]{5,}\b", given.claim))
+    given.chance.shuffle(found)
+    others = [word for word in re.findall(r"\b[a-z]{5,}\b", " ".join(given.far)) if word not in given.passage]
     for match in found:
         same = [word for word in others if word[-2:] == match[0][-2:] and word[:4] != match[0][:4]]
         if same:
-            return _put(claim, match, chance.choice(same))
+            return _put(given.claim, match, given.chance.choice(same))
     return ""
 
 
@@ -235,7 +291,11 @@ def _put(text: str, match: re.Match[str], new: str) -> str:
 
 def _lowered(text: str) -> str:
     first = text.split(" ", 1)[0]
-    return text[:1].lower() + text[1:] if first in {"The", "It", "This", "He", "She", "They", "In", "A", "An"} else text
+    return (
+        text[:1].lower() + text[1:]
+        if first in {"The", "It", "This", "He", "She", "They", "In", "A", "An"}
+        else text
+    )
 
 
 def _sentences(text: str) -> list[str]:

@@ -18,29 +18,30 @@ FEATURES = ("covered", "in_one", "numbers_missing", "names_missing", "pairs", "n
 MOST_WORDS = 120
 """Words of evidence that are read beside a claim."""
 _LONGEST_SENTENCE = 70
-_WORD = re.compile(r"\d+(?:[.,:/]\d+)*|[^\W\d_]+(?:['’][^\W\d_]+)*")
+_WORD = re.compile(r"\d+(?:[.,:/]\d+)*|[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
 _URL = re.compile(r"https?://\S+")
 _STEM = 6
 _COVERED_AGAIN = 0.25
 """What a word counts for once another sentence that was chosen has it."""
-_NEGATIONS = frozenset(
-    "no not never none neither nor nobody nothing without cannot isn't wasn't aren't weren't don't doesn't "
-    "didn't won't can't couldn't hasn't haven't hadn't wouldn't shouldn't fails failed unable".split()
-)
-_NUMBERS = {
-    word: str(value)
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-        "sixteen seventeen eighteen nineteen twenty".split()
-    )
-} | {"thirty": "30", "forty": "40", "fifty": "50", "hundred": "100", "thousand": "1000", "dozen": "12"}
-_STOP = frozenset(
-    "a about after all also am an and any are as at be because been before being both but by can could did do "
-    "does for from had has have he her here hers him his how i if in into is it its just like may me more most "
-    "my of on one only or other our out over she should so some such than that the their them then there these "
-    "they this those to too under up us very was we were what when where which while who whom whose why will "
-    "with would you your".split()
-)
+_NEGATIVE = """
+no not never none neither nor nobody nothing without cannot isn't wasn't aren't weren't don't
+doesn't didn't won't can't couldn't hasn't haven't hadn't wouldn't shouldn't fails failed unable
+"""
+_COUNTED = """
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+sixteen seventeen eighteen nineteen twenty
+"""
+_COMMON = """
+a about after all also am an and any are as at be because been before being both but by can could
+did do does for from had has have he her here hers him his how i if in into is it its just like may
+me more most my of on one only or other our out over she should so some such than that the their
+them then there these they this those to too under up us very was we were what when where which
+while who whom whose why will with would you your
+"""
+_NEGATIONS = frozenset(_NEGATIVE.split())
+_STOP = frozenset(_COMMON.split())
+_TENS = {"thirty": "30", "forty": "40", "fifty": "50", "hundred": "100", "thousand": "1000", "dozen": "12"}
+_NUMBERS = {word: str(value) for value, word in enumerate(_COUNTED.split())} | _TENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,10 @@ def read(claim: str, evidence: str, *, most_words: int = MOST_WORDS) -> Reading:
     sentences = [text for text in _sentences(_URL.sub(" ", evidence)) if text]
     words = [_words(text) for text in sentences]
     weights = _weights(wanted, words)
-    chosen = _chosen(wanted, words, [len(text.split()) for text in sentences], weights, most_words)
-    return Reading(" ".join(sentences[n] for n in chosen), _features(wanted, [words[n] for n in chosen], weights))
+    chosen = _chosen(words, [len(text.split()) for text in sentences], weights, most_words)
+    return Reading(
+        " ".join(sentences[n] for n in chosen), _features(wanted, [words[n] for n in chosen], weights)
+    )
 
 
 def _sentences(text: str) -> Iterable[str]:
@@ -92,7 +95,7 @@ def _words(text: str) -> _Words:
     negated = False
     for match in _WORD.finditer(text):
         word = match[0]
-        lower = word.lower().replace("’", "'")
+        lower = word.lower().replace("\u2019", "'")
         negated |= lower in _NEGATIONS or lower.endswith("n't")
         if word[0].isdigit() or lower in _NUMBERS:
             value = _NUMBERS.get(lower, lower.replace(",", ""))
@@ -114,7 +117,7 @@ def _weights(wanted: _Words, sentences: Sequence[_Words]) -> dict[str, float]:
 
 
 def _chosen(
-    wanted: _Words, words: Sequence[_Words], lengths: Sequence[int], weights: dict[str, float], most: int
+    words: Sequence[_Words], lengths: Sequence[int], weights: dict[str, float], most: int
 ) -> list[int]:
     """Greedily what adds most of the claim's words, then what stands before it, in order of reading."""
     shares = [set(one.stems) & weights.keys() for one in words]
@@ -154,7 +157,9 @@ def _before(chosen: Sequence[int], left: set[int], lengths: Sequence[int], room:
 def _features(wanted: _Words, chosen: Sequence[_Words], weights: dict[str, float]) -> tuple[float, ...]:
     there = {stem for words in chosen for stem in words.stems}
     total = sum(weights.values()) or 1.0
-    shares = [sum(weights[stem] for stem in sorted(weights.keys() & set(one.stems))) / total for one in chosen]
+    shares = [
+        sum(weights[stem] for stem in sorted(weights.keys() & set(one.stems))) / total for one in chosen
+    ]
     best = max(range(len(chosen)), key=lambda n: (shares[n], -n), default=None)
     pairs = set(zip(wanted.stems, wanted.stems[1:], strict=False))
     known = {pair for words in chosen for pair in zip(words.stems, words.stems[1:], strict=False)}

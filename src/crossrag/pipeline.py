@@ -16,12 +16,13 @@ from .errors import ModelError, UsageError
 from .index import Index
 from .planning import Selection
 from .types import Answer, Done, Event, IngestReport, Ranking, Turn, Where
+from .verification import Verification
 
 if TYPE_CHECKING:
     from .indexing import Progress
     from .manifest import Entry, Manifest
     from .planning import Plan
-    from .protocols import Embedder, Generator, Reranker, SparseEncoder, Store
+    from .protocols import Embedder, Generator, Grounder, Reranker, SparseEncoder, Store
 
 
 class Rag:
@@ -35,6 +36,7 @@ class Rag:
         sparse_encoder: In place of `sparse.model`.
         reranker: In place of `reranking.model`.
         generator: In place of `generator.model`.
+        grounder: In place of `verification.model`.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Rag:
         sparse_encoder: SparseEncoder | None = None,
         reranker: Reranker | None = None,
         generator: Generator | None = None,
+        grounder: Grounder | None = None,
     ) -> None:
         self.settings = settings
         given = {
@@ -52,6 +55,7 @@ class Rag:
             "sparse_encoder": sparse_encoder,
             "reranker": reranker,
             "generator": generator,
+            "grounder": grounder,
         }
         # The cached properties below find what was given where they would keep what they make.
         self._given = {name: backend for name, backend in given.items() if backend is not None}
@@ -186,6 +190,8 @@ class Rag:
             generator=self.generator,
             ranking=_first(ranking, settings.reranking.top_k),
             history=history,
+            verification=self._verification(),
+            fallback=assembly.fallback(settings, reranker=self.reranker, embedder=self.embedder),
         )
 
     # --- judged questions -> calibration
@@ -273,6 +279,11 @@ class Rag:
         """From `generator.model`."""
         return assembly.generator(self.settings, reranker=self.reranker, embedder=self.embedder)
 
+    @cached_property
+    def grounder(self) -> Grounder | None:
+        """From `verification.model`; None where that is `none`."""
+        return assembly.grounder(self.settings)
+
     @property
     def store(self) -> Store:
         """The chunks, with what is in transition; the index must exist."""
@@ -293,6 +304,10 @@ class Rag:
         """Everything that a logit depends on: the bundled reranker's also on the first stage."""
         parts = (self.reranker, self.embedder, self.sparse_encoder)
         return tuple(part.fingerprint for part in parts if part is not None)
+
+    def _verification(self) -> Verification:
+        wanted = self.settings.verification
+        return Verification(grounder=self.grounder, policy=wanted.policy, threshold=wanted.threshold)
 
     def _threshold(self) -> float:
         if self.reranker is None:

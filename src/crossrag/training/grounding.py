@@ -1,13 +1,12 @@
 """Labelled pairs of claim and evidence -> a network that says whether the one supports the other.
 
-Its logit is `weights * features + bias + correction`: the features of `crossrag.evidence` are plain counts that
-hold on any subject, the correction is what reading both together adds. It starts close to zero.
+Its logit is `weights * features + bias + correction`: the features of `crossrag.evidence` are plain counts
+that hold on any subject, the correction is what reading both together adds. It starts close to zero.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,9 +93,7 @@ def from_reranker(folder: Path) -> GroundingNetwork:
     return network
 
 
-def example(
-    tokenizer: Tokenizer, claim: str, evidence: str, *, supported: bool, most_words: int
-) -> Example:
+def example(tokenizer: Tokenizer, claim: str, evidence: str, *, supported: bool, most_words: int) -> Example:
     """Tokens of one pair."""
     reading = read(claim, evidence, most_words=most_words)
     cut, _ = cut_question(tokenizer, claim, MAX_CLAIM_TOKENS)
