@@ -22,7 +22,8 @@ THREE = context("one", "two", "three")
 
 def read(pieces: Sequence[str], used: Context = THREE) -> tuple[str, list[Sentence]]:
     marks, claims = CitationReader(used), ClaimReader()
-    text, found = "", []
+    text = ""
+    found: list[Sentence] = []
     for piece in pieces:
         for part, citation in marks.feed(piece):
             text += part
