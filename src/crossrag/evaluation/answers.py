@@ -34,8 +34,9 @@ def answered(dataset: Dataset, question: Question, answer: Answer) -> Answered:
         status=answer.status,
         claims=tuple(claims(answer)) if answer.status != "no_answer" else (),
         sources=tuple(source.chunk.text for source in sources),
-        names=tuple(
-            dataset.names(question, Candidate(chunk=source.chunk, scores=Scores())) for source in sources
+        grades=tuple(
+            dataset.grade(question, dataset.names(question, Candidate(chunk=source.chunk, scores=Scores())))
+            for source in sources
         ),
         degraded=tuple(answer.degraded),
     )

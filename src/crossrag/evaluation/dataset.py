@@ -97,6 +97,11 @@ class Dataset:
             grades[name] = max(place.grade, grades.get(name, place.grade))
         return grades
 
+    def grade(self, question: Question, names: Sequence[str]) -> int | None:
+        """The best grade of these names; None where nobody judged any."""
+        judged = self.judgements(question)
+        return max((judged[name] for name in names if name in judged), default=None)
+
     def names(self, question: Question, candidate: Candidate) -> tuple[str, ...]:
         """The places that a candidate holds, itself or by a near-duplicate, in order; else its own name."""
         chunks = (candidate.chunk, *candidate.duplicates)

@@ -115,7 +115,7 @@ def _record(
 ) -> Record:
     settings = measured.identity
     extra = (measured.threshold, measured.rag.generator.fingerprint) if answers else ()
-    judged = (question.text, [(p.sources, p.quote) for p in question.places], dataset.by_document)
+    judged = (question.text, [(p.sources, p.quote, p.grade) for p in question.places], dataset.by_document)
     name = key(_FORMAT, settings, judged, question.id, extra)
     if (kept := journal.get(name)) is not None:
         return Record.unpacked(kept)
@@ -155,11 +155,11 @@ def _seen(dataset: Dataset, question: Question, candidate: Candidate) -> Seen:
     scores, chunk = candidate.scores, candidate.chunk
     names = dataset.names(question, candidate)
     ranks = (scores.fused_rank, scores.rerank_rank)
-    shown = any(rank is not None and rank <= WANTED for rank in ranks) or names[0] in dataset.judgements(
-        question
-    )
+    grade = dataset.grade(question, names)
+    shown = grade is not None or any(rank is not None and rank <= WANTED for rank in ranks)
     return Seen(
         names=names,
+        grade=grade,
         bm25=scores.sparse_rank,
         dense=scores.dense_rank,
         fused=scores.fused_rank,

@@ -18,7 +18,8 @@ from crossrag.errors import MissingExtraError, UsageError
 if TYPE_CHECKING:
     from .trec import Qrels, Run
 
-DEFAULT = ("nDCG@10", "RR@10", "R@10", "R@100", "P@5", "AP", "Judged@10")
+MAIN = "nDCG@10"
+DEFAULT = (MAIN, "RR@10", "R@10", "R@100", "P@5", "AP", "Judged@10")
 Values = dict[str, dict[str, float]]
 """Measure -> query -> value."""
 

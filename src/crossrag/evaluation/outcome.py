@@ -10,7 +10,7 @@ from crossrag.calibration import Bin, calibration_error, reliability
 
 from .dataset import order
 from .harm import Harmed, harmed
-from .measures import DEFAULT, Values, mean, measured
+from .measures import DEFAULT, MAIN, Values, mean, measured
 from .records import STAGES
 from .statistics import Difference, Interval, compared, interval
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from .records import Record
     from .trec import Qrels
 
-MAIN = "nDCG@10"
 DEPTHS = (0, 5, 10, 20, 30, 50, 75, 100, 150, 200)
 _BEST = 10
 """Passages of a question that calibration looks at: those that a user may see."""
@@ -161,7 +160,7 @@ def _sweep(records: Sequence[Record], truth: Qrels, least: int) -> list[Depth]:
 
 def _trust(records: Sequence[Record], truth: Qrels, least: int) -> Trust | None:
     pairs = [
-        (seen.relevance, max(truth[record.id].get(name, 0) for name in seen.names) >= least)
+        (seen.relevance, (seen.grade or 0) >= least)
         for record in records
         if record.id in truth
         for seen in record.in_order("reranked")[:_BEST]
@@ -184,7 +183,7 @@ def _abstention(
     known = {question.id for question in dataset.questions if question.answerable is False}
     rows = sorted(
         (
-            (first.relevance, max(truth.get(record.id, {}).get(name, 0) for name in first.names))
+            (first.relevance, first.grade or 0)
             for record in records
             if record.id in known | truth.keys()
             for first in record.in_order("reranked")[:1]

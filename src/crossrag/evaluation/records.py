@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,6 +25,8 @@ class Seen:
 
     names: tuple[str, ...]
     """Places that it holds, or itself."""
+    grade: int | None
+    """What people said of it; None where nobody did."""
     bm25: int | None
     dense: int | None
     fused: int | None
@@ -49,8 +51,8 @@ class Answered:
     """Sentences without their marks, and the numbers of the sources that each cites."""
     sources: tuple[str, ...]
     """Texts of the context, in order of their numbers from 1."""
-    names: tuple[tuple[str, ...], ...] = ()
-    """Of each source, the places that it holds."""
+    grades: tuple[int | None, ...] = ()
+    """Of each source, what people said of it."""
     degraded: tuple[str, ...] = ()
 
 
@@ -125,10 +127,6 @@ def _answered(row: dict[str, Any]) -> Answered:
         status=row["status"],
         claims=tuple((text, tuple(numbers)) for text, numbers in row["claims"]),
         sources=tuple(row["sources"]),
-        names=_tuples(row["names"]),
+        grades=tuple(row["grades"]),
         degraded=tuple(row["degraded"]),
     )
-
-
-def _tuples(rows: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
-    return tuple(map(tuple, rows))
