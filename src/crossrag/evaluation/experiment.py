@@ -5,12 +5,13 @@ What was searched before with the same documents, models and settings is taken f
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from crossrag import calibrating
+from crossrag import asking, calibrating
 from crossrag.errors import GeneratorError
 
 from .answers import answered
@@ -128,7 +129,9 @@ def _record(
 
 def whole_ranking(rag: Rag, question: str) -> Ranking:
     """Every candidate of a question with what every stage said, without a limit of time."""
-    return rag._rank(question, top_k=max(WANTED, rag.settings.reranking.top_k), where=None)  # noqa: SLF001
+    return asking.rank(
+        rag, question, top_k=max(WANTED, rag.settings.reranking.top_k), where=None, deadline=math.inf
+    )
 
 
 def _searched(dataset: Dataset, question: Question, measured: Subject) -> Record:

@@ -16,7 +16,7 @@ from crossrag.errors import MissingExtraError
 from .measures import MAIN
 
 BLUE, ORANGE, GREY, RED = "#1f5fa8", "#d9822b", "#9aa5b1", "#b3392f"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "font.family": "sans-serif",
     "axes.spines.top": False,

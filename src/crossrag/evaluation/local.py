@@ -2,17 +2,17 @@
 
     faithfulness        share of the answer's claims that some source of the context supports
     answer_relevancy    how relevant the cross-encoder finds the answer, read as a passage, to the question
-    context_precision   average precision of the sources: relevant where a judged place is in it, else where it
-                        supports a sentence of the reference, else where the cross-encoder says so
+    context_precision   average precision of the sources: relevant where a judged place is in one, else where
+                        it supports a sentence of the reference, else where the cross-encoder says so
     context_recall      share of the reference's sentences that some source supports
-    answer_correctness  harmonic mean of: claims that the reference supports, sentences of it that the answer does
+    answer_correctness  harmonic mean of: claims that the reference supports, sentences of it that they do
     citation_precision  share of citations whose source alone supports the claim (Gao et al., 2023, ALCE)
     citation_recall     share of claims that the sources they cite support together
     exact_match, f1     against the reference (SQuAD)
     cited_words         share of the reference's distinct words that stand in the sources that are cited
 
-What needs a reference is None without one; what needs claims is None for a refusal, but for correctness, which
-is 0 where there was an answer.
+What needs a reference is None without one; what needs claims is None for a refusal, but for correctness,
+which is 0 where there was an answer.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING
 from crossrag.sentences import split_sentences
 
 from .answers import bare, exact_match, word_f1, word_recall
-from .judging import Verdict
 from .measures import mean
 
 if TYPE_CHECKING:
     from crossrag.protocols import Grounder, Reranker
 
     from .dataset import Question
+    from .judging import Verdict
     from .records import Answered
 
 SUPPORTED = 0.5
@@ -92,7 +92,7 @@ class LocalJudge:
             "faithfulness": _share([max(column, default=0.0) for column in by_source]),
             "context_precision": self._context_precision(question, answered, recalled),
             "context_recall": _share([max(column, default=0.0) for column in recalled]),
-            "answer_correctness": self._correctness(question, answered, claims, reference),
+            "answer_correctness": self._correctness(question, claims, reference),
             **self._citations(answered, by_source),
         }
 
@@ -107,7 +107,7 @@ class LocalJudge:
         return list(self._grounder.support(pairs)) if pairs else []
 
     def _correctness(
-        self, question: Question, answered: Answered, claims: Sequence[str], reference: Sequence[str]
+        self, question: Question, claims: Sequence[str], reference: Sequence[str]
     ) -> float | None:
         if not reference:
             return None

@@ -1,4 +1,4 @@
-"""A report -> Markdown for people, and the plain table of a terminal. Knows nothing of how it was measured."""
+"""A report -> Markdown for people, and the table of a terminal. Knows nothing of how it was measured."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def _lines(report: Mapping[str, Any], figures: Mapping[str, str]) -> Iterator[st
     yield ""
     yield (
         f"{data['questions']} questions, {data['measured']} of them with a relevant place; measured on "
-        f"{times['written'][:10]}, {times['machine']}. A question without results counts as 0; brackets are 95 % "
-        "bootstrap intervals."
+        f"{times['written'][:10]}, {times['machine']}. A question without results counts as 0; brackets are "
+        "95 % bootstrap intervals."
     )
     yield ""
     yield from as_table(table(report))
@@ -122,8 +122,9 @@ def _trust(report: Mapping[str, Any], figures: Mapping[str, str]) -> Iterator[st
         yield "## How far relevance can be believed"
         yield ""
         yield (
-            f"Over the ten best passages of each question, {trust['pairs']} in all, {trust['relevant']} of them "
-            f"relevant: expected calibration error {trust['error']:.3f}. What nobody judged counts as irrelevant."
+            f"Over the ten best passages of each question, {trust['pairs']} in all, {trust['relevant']} of "
+            f"them relevant: expected calibration error {trust['error']:.3f}. What nobody judged counts as "
+            "irrelevant."
         )
         yield ""
         yield from _picture("reliability", figures, "Relevance said against share that was relevant")
@@ -136,9 +137,9 @@ def _abstention(report: Mapping[str, Any], figures: Mapping[str, str]) -> Iterat
     yield "## Answering only when sure"
     yield ""
     yield (
-        f"At the threshold {point['threshold']:g}, {point['coverage']:.0%} of {found['questions']} questions are "
-        f"answered, and the first passage is wrong for {point['risk']:.0%} of those. Area under risk and coverage "
-        f"{found['area']:.3f} (smaller is better)."
+        f"At the threshold {point['threshold']:g}, {point['coverage']:.0%} of {found['questions']} questions "
+        f"are answered, and the first passage is wrong for {point['risk']:.0%} of those. Area under risk and "
+        f"coverage {found['area']:.3f} (smaller is better)."
     )
     if found["refused_unanswerable"] is not None:
         yield (
@@ -212,7 +213,8 @@ def _footer(report: Mapping[str, Any]) -> Iterator[str]:
     yield "## What was measured"
     yield ""
     subject = report["subject"]
-    yield f"Corpus `{subject['corpus'][:16]}`, questions `{report['dataset']['fingerprint'][:16]}`, {subject['chunking']}."
+    questions = report["dataset"]["fingerprint"]
+    yield f"Corpus `{subject['corpus'][:16]}`, questions `{questions[:16]}`, chunking {subject['chunking']}."
     for name, model in subject["models"].items():
         if model:
             yield f"{name.capitalize()}: `{model}`."
