@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossrag.answering import NO_ANSWER, messages, stream_answer
+from crossrag.answering import stream_answer
 from crossrag.citations import CitationReader
 from crossrag.context import assemble, estimate_tokens
 from crossrag.generators.extractive import ExtractiveGenerator
+from crossrag.prompt import NO_ANSWER, messages
 from crossrag.testing import CannedGenerator, HashedEmbedder, OverlapReranker
 from crossrag.types import (
     WORD_JOINER,

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Protocol
 from . import answering, calibrating, context, likeness, loading, reranking, retrieval
 from .errors import UsageError
 from .types import Event, Ranking, Turn, Where
+from .verification import Verification
 
 if TYPE_CHECKING:
     from .config import Settings
     from .index import Index
-    from .protocols import Embedder, Generator, Reranker, SparseEncoder
+    from .protocols import Embedder, Generator, Grounder, Reranker, SparseEncoder
 
 
 class Parts(Protocol):
@@ -51,6 +52,16 @@ class Parts(Protocol):
     @property
     def generator(self) -> Generator:
         """Writes the answer."""
+        ...
+
+    @property
+    def fallback(self) -> Generator | None:
+        """Answers when a language model is down."""
+        ...
+
+    @property
+    def grounder(self) -> Grounder | None:
+        """Checks what the answer says."""
         ...
 
     @property
@@ -138,12 +149,19 @@ def answer(
         generator=parts.generator,
         ranking=first(ranking, settings.reranking.top_k),
         history=history,
+        verification=_verification(parts),
+        fallback=parts.fallback,
     )
 
 
 def first(ranking: Ranking, count: int) -> Ranking:
     """The same with its best candidates alone."""
     return replace(ranking, candidates=ranking.candidates[:count])
+
+
+def _verification(parts: Parts) -> Verification:
+    wanted = parts.settings.verification
+    return Verification(grounder=parts.grounder, policy=wanted.policy, threshold=wanted.threshold)
 
 
 def _threshold(parts: Parts) -> float:

@@ -6,13 +6,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import answering, chunking, loading, registry
+from . import chunking, loading, prompt, registry
 from .errors import ConfigError, UsageError
 from .score_cache import CachedReranker
 
 if TYPE_CHECKING:
     from .config import OpenAISettings, QdrantSettings, RerankHttpSettings, Settings
-    from .protocols import Embedder, Generator, Reranker, SparseEncoder, Store
+    from .protocols import Embedder, Generator, Grounder, Reranker, SparseEncoder, Store
 
 CHUNK_TOKENIZER = registry.BUNDLED_MODELS / "progressive-reranker" / "tokenizer.json"
 """What `chunking.unit = "tokens"` counts: the tokens that the bundled reranker sees."""
@@ -48,14 +48,41 @@ def generator(settings: Settings, *, reranker: Reranker | None, embedder: Embedd
         UsageError: The extractive generator is wanted and there is no reranker.
     """
     name = settings.generator.model
-    if name.partition(":")[0] == "openai":
-        return registry.load("generators", name, render=answering.messages, **_endpoint(settings.openai))
+    backend = name.partition(":")[0]
+    if backend == "openai":
+        return registry.load("generators", name, render=prompt.messages, **_endpoint(settings.openai))
+    if backend == "langchain":
+        chat = settings.openai
+        return registry.load(
+            "generators",
+            name,
+            render=prompt.messages,
+            temperature=chat.temperature,
+            timeout=chat.timeout,
+            max_tokens=chat.max_tokens,
+        )
     if reranker is None:
         raise UsageError(
             "The extractive answer needs a reranker",
             hint="Set reranking.model, or generator.model to openai:MODEL",
         )
     return registry.load("generators", name, reranker=reranker, embedder=embedder)
+
+
+def fallback(settings: Settings, *, reranker: Reranker | None, embedder: Embedder) -> Generator | None:
+    """What quotes sentences when the language model is down; None where it is not wanted or cannot be."""
+    own = settings.generator.model.partition(":")[0] == "extractive"
+    if own or not settings.generator.fallback or reranker is None:
+        return None
+    return registry.load("generators", "extractive", reranker=reranker, embedder=embedder)
+
+
+def grounder(settings: Settings) -> Grounder | None:
+    """From `verification.model`; None where that is `none`."""
+    wanted = settings.verification
+    if wanted.model == "none":
+        return None
+    return registry.load("grounders", wanted.model, threads=wanted.threads)
 
 
 def loader(settings: Settings) -> loading.Loader:

@@ -167,7 +167,19 @@ class ContextSettings(Section):
 class GeneratorSettings(Section):
     """Context to answer."""
 
-    model: str = Field("extractive", description="`extractive`, or `openai:MODEL`")
+    model: str = Field("extractive", description="`extractive`, `openai:MODEL` or `langchain:PROVIDER:MODEL`")
+    fallback: bool = Field(default=True, description="quote the best sentences when the model is down")
+
+
+class VerificationSettings(Section):
+    """Answer to checked answer."""
+
+    model: str = Field("onnx:bundled", description="backend:model, or `none` for numbers and quotes only")
+    policy: Literal["mark", "drop", "regenerate"] = Field(
+        "mark", description="what becomes of statements that the sources do not support"
+    )
+    threshold: float = Field(0.5, ge=0, le=1, description="least support of a statement that holds")
+    threads: int = Field(0, ge=0, description="threads for the model; 0 = all cores")
 
 
 class OpenAISettings(Section):
@@ -196,6 +208,7 @@ class Settings(Section):
     context: ContextSettings = ContextSettings()
     generator: GeneratorSettings = GeneratorSettings()
     openai: OpenAISettings = OpenAISettings()
+    verification: VerificationSettings = VerificationSettings()
 
     @property
     def store(self) -> str:

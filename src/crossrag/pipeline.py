@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .indexing import Progress
     from .manifest import Entry, Manifest
     from .planning import Plan
-    from .protocols import Embedder, Generator, Reranker, SparseEncoder, Store
+    from .protocols import Embedder, Generator, Grounder, Reranker, SparseEncoder, Store
 
 
 class Rag:
@@ -33,6 +33,7 @@ class Rag:
         sparse_encoder: In place of `sparse.model`.
         reranker: In place of `reranking.model`.
         generator: In place of `generator.model`.
+        grounder: In place of `verification.model`.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Rag:
         sparse_encoder: SparseEncoder | None = None,
         reranker: Reranker | None = None,
         generator: Generator | None = None,
+        grounder: Grounder | None = None,
     ) -> None:
         self.settings = settings
         given = {
@@ -50,6 +52,7 @@ class Rag:
             "sparse_encoder": sparse_encoder,
             "reranker": reranker,
             "generator": generator,
+            "grounder": grounder,
         }
         # The cached properties below find what was given where they would keep what they make.
         self._given = {name: backend for name, backend in given.items() if backend is not None}
@@ -225,7 +228,7 @@ class Rag:
             del self.__dict__["reranker"]
             resource.close()
         # What is made of them, or read beside the index, is made and read anew.
-        for name in ("generator", "calibrated"):
+        for name in ("generator", "fallback", "calibrated"):
             if name not in self._given:
                 self.__dict__.pop(name, None)
 
@@ -256,6 +259,16 @@ class Rag:
     def generator(self) -> Generator:
         """From `generator.model`."""
         return assembly.generator(self.settings, reranker=self.reranker, embedder=self.embedder)
+
+    @cached_property
+    def fallback(self) -> Generator | None:
+        """Answers when a language model is down; None where nothing does."""
+        return assembly.fallback(self.settings, reranker=self.reranker, embedder=self.embedder)
+
+    @cached_property
+    def grounder(self) -> Grounder | None:
+        """From `verification.model`; None where that is `none`."""
+        return assembly.grounder(self.settings)
 
     @property
     def store(self) -> Store:
