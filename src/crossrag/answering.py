@@ -269,7 +269,7 @@ class _Writing:
         if self._llm_failure:
             yield f"The language model failed, so the best sentences are quoted: {self._llm_failure}"
         if self._failed_before:
-            yield f"The answer was written again: {_count(self._failed_before)} of the first not supported"
+            yield f"The answer was written again: of the first, {_count(self._failed_before)} not supported"
         if self._checker.failure:
             yield self._checker.failure
         if self._unknown:

@@ -107,7 +107,7 @@ class ClaimReader:
             begins = bool(_NEW_LINE.match(after)) or before.lstrip().startswith(("#", "|"))
             if begins or gap.count("\n") > 1:
                 return True
-        if match[0] == "\n" or end == match.end() == behind or after[0].islower():
+        if end == behind or after[0].islower() or (match[0] == "\n" and end == match.start()):
             return False
         stop = self._held[: match.start() + 1]
         return not (_ABBREVIATION.search(stop) or _NUMBERING.match(stop))
@@ -129,3 +129,9 @@ def states_something(text: str) -> bool:
         return False
     words = _CONTENT.findall(bare)
     return len(words) >= (6 if _EMPTY.match(bare) else 2)
+
+
+def split(text: str) -> list[str]:
+    """The sentences of a text without citations."""
+    reader = ClaimReader()
+    return [sentence.text for part in (reader.feed(text, None), reader.finish()) for sentence in part]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .errors import CrossragError
+from .errors import ModelError, reason
 
 if TYPE_CHECKING:
     from .calibration import Calibration
@@ -60,9 +60,11 @@ def rerank(
             top_k=top_k,
             deadline=deadline,
         )
-    except CrossragError as error:
+        if not len(said.relevance) == len(said.logit) == len(read):
+            raise ModelError(f"{len(said.relevance)} scores for {len(read)} passages")
+    except Exception as error:  # noqa: BLE001 - anybody's reranker raises what it likes
         return Reranked(
-            tuple(candidates), ("rerank",), (f"Passages are in first-stage order: {error.message}",)
+            tuple(candidates), ("rerank",), (f"Passages are in first-stage order: {reason(error)}",)
         )
     if calibration is not None:
         said = replace(said, relevance=tuple(map(calibration.probability, said.logit)))

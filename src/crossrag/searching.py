@@ -1,0 +1,346 @@
+"""Question -> Ranking: the stages from the question to what was found and read, joined.
+
+Takes the parts of a Rag, which are made when they are first touched. Knows nothing of answers.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from . import calibrating, conversation, diversity, expansion, likeness, loading, reranking, retrieval
+from .errors import UsageError, reason
+from .timed import Timed
+from .types import Candidate, Expansion, Ranking, Truncated, Turn, Where
+
+if TYPE_CHECKING:
+    from .config import Settings
+    from .index import Index
+    from .protocols import Embedder, Reranker, SparseEncoder
+
+_PREPARING_SHARE = 0.5
+"""Of the time for finding passages: what a language model may take to rewrite or expand the question."""
+
+
+class Finding(Protocol):
+    """What finding passages takes; a `Rag` is one."""
+
+    @property
+    def settings(self) -> Settings:
+        """All of them."""
+        ...
+
+    @property
+    def index(self) -> Index:
+        """Where passages are searched."""
+        ...
+
+    @property
+    def embedder(self) -> Embedder:
+        """For the dense leg."""
+        ...
+
+    @property
+    def sparse_encoder(self) -> SparseEncoder:
+        """For the sparse leg."""
+        ...
+
+    @property
+    def reranker(self) -> Reranker | None:
+        """None where first-stage order is wanted."""
+        ...
+
+    @property
+    def complete(self) -> Callable[[str], str] | None:
+        """Asks a language model; None where there is none."""
+        ...
+
+    @property
+    def count_tokens(self) -> Callable[[str], int]:
+        """How the model that reads the context counts."""
+        ...
+
+    @property
+    def calibrated(self) -> calibrating.Calibrated | None:
+        """What relevance means for this index, where that was found out."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A question, ready to be searched for."""
+
+    asked: str
+    """As it came, cleaned."""
+    question: str
+    """With what it takes from earlier turns."""
+    query: str
+    """What is searched for: the question, condensed if it is too long."""
+    truncated: Truncated | None = None
+    degraded: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+def prepare(
+    parts: Finding, question: str, *, history: Sequence[Turn] = (), until: float | None = None
+) -> Prepared:
+    """Clean, complete by earlier turns, condense.
+
+    Raises:
+        UsageError: The question is empty.
+    """
+    started = time.perf_counter()
+    settings = parts.settings
+    asked = loading.clean_text(question).strip()
+    if not asked:
+        raise UsageError("The question is empty", hint="Write a question, or a few words to look for")
+    alone = conversation.Standalone(asked)
+    if history and settings.conversation.rewrite:
+        alone = conversation.standalone(
+            asked,
+            history[-settings.conversation.turns :],
+            is_content=lambda word: bool(parts.sparse_encoder.encode_query(word).indices),
+            complete=_completing(parts, until),
+        )
+    query, truncated = conversation.condense(
+        alone.text,
+        budget=settings.expansion.query_tokens,
+        count_tokens=parts.count_tokens,
+        terms=lambda text: parts.sparse_encoder.encode_query(text).indices,
+    )
+    notices = list(alone.notices)
+    if truncated is not None:
+        notices.append(
+            f"The question was condensed to {truncated.kept} of its {truncated.query_tokens} tokens"
+        )
+    return Prepared(
+        asked=asked,
+        question=alone.text,
+        query=query,
+        truncated=truncated,
+        degraded=alone.degraded,
+        notices=tuple(notices),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def rank(
+    parts: Finding,
+    prepared: Prepared,
+    *,
+    top_k: int | None = None,
+    where: Where | None = None,
+    until: float | None = None,
+    collapse: bool = True,
+) -> Ranking:
+    """Every candidate, reranked, those below the threshold too.
+
+    Args:
+        parts: What works on the question.
+        prepared: The question.
+        top_k: How many of the best matter; None for `reranking.top_k`, 0 for all of them.
+        where: Keep only chunks whose metadata equals this.
+        until: `time.monotonic()` value; None for `reranking.deadline`, infinite for no limit at all.
+        collapse: Whether one passage may stand for its near-duplicates.
+    """
+    settings = parts.settings
+    clock = Clock({"prepare": prepared.seconds} if prepared.seconds > 1e-3 else {})
+    found = _found(parts, prepared.query, where, until, clock)
+    candidates = list(found.candidates)
+    counts = dict(found.counts)
+    if collapse and settings.retrieval.duplicates:
+        candidates = likeness.collapse(candidates, threshold=settings.retrieval.duplicates)
+    counts["distinct"] = len(candidates)
+    wanted = settings.reranking.top_k if top_k is None else top_k
+    if settings.retrieval.search_type == "mmr" and settings.retrieval.mmr == "fetched" and wanted:
+        pool = candidates[: settings.retrieval.fetch_k]
+        cosines = [candidate.scores.dense or 0.0 for candidate in pool]
+        picked = _diverse(parts, pool, cosines, wanted)
+        candidates, found = list(picked.candidates), found.also(picked.degraded, picked.notices)
+    clock.lap("retrieve")
+    reranked = reranking.Reranked(tuple(candidates))
+    if parts.reranker is not None:
+        reranked = reranking.rerank(
+            prepared.query,
+            candidates,
+            reranker=parts.reranker,
+            depth=max(settings.reranking.depth, wanted),
+            top_k=wanted or None,
+            deadline=_rerank_until(settings, until),
+            calibration=parts.calibrated.calibration if parts.calibrated else None,
+        )
+        clock.lap("rerank")
+    relevances = [one.scores.relevance for one in reranked.candidates if one.scores.relevance is not None]
+    threshold = _threshold(parts) if relevances else None
+    counts["read"] = len(relevances)
+    counts["relevant"] = sum(threshold is None or relevance >= threshold for relevance in relevances)
+    return Ranking(
+        query=prepared.query,
+        candidates=reranked.candidates,
+        degraded=_once(prepared.degraded, found.degraded, reranked.degraded),
+        notices=_once(prepared.notices, found.notices, reranked.notices),
+        timings=clock.laps,
+        expansions=found.expansions,
+        counts=counts,
+        threshold=threshold,
+        truncated=prepared.truncated,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The few that were chosen, and what went wrong on the way."""
+
+    candidates: tuple[Candidate, ...]
+    degraded: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+
+
+def choose(parts: Finding, ranking: Ranking, *, top_k: int, relevant: bool) -> Chosen:
+    """The best `top_k`; with `search_type = "mmr"`, of the first `fetch_k` those unlike each other.
+
+    Args:
+        parts: What works on the question.
+        ranking: From `rank`.
+        top_k: How many.
+        relevant: Whether only what reaches the threshold counts.
+    """
+    settings = parts.settings.retrieval
+    diverse = settings.search_type == "mmr" and settings.mmr == "reranked"
+    count = max(top_k, settings.fetch_k) if diverse else top_k
+    pool = ranking.candidates[:count]
+    if relevant:
+        pool = reranking.relevant(ranking.candidates, threshold=ranking.threshold or 0.0, top_k=count)
+    if not diverse:
+        return Chosen(tuple(pool))
+    relevance = [
+        (one.scores.dense or 0.0) if one.scores.relevance is None else one.scores.relevance for one in pool
+    ]
+    return _diverse(parts, pool, relevance, top_k)
+
+
+class Clock:
+    """Seconds per stage."""
+
+    def __init__(self, laps: dict[str, float] | None = None) -> None:
+        self.laps = dict(laps or {})
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Since the last one."""
+        now = time.perf_counter()
+        self.laps[stage], self._last = self.laps.get(stage, 0.0) + now - self._last, now
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    candidates: tuple[Candidate, ...]
+    expansions: tuple[Expansion, ...]
+    counts: dict[str, int]
+    degraded: tuple[str, ...]
+    notices: tuple[str, ...]
+
+    def also(self, degraded: tuple[str, ...], notices: tuple[str, ...]) -> _Found:
+        return replace(self, degraded=self.degraded + degraded, notices=self.notices + notices)
+
+
+def _found(parts: Finding, query: str, where: Where | None, until: float | None, clock: Clock) -> _Found:
+    settings = parts.settings
+    fetch_k, rrf_k = settings.retrieval.fetch_k, settings.retrieval.rrf_k
+    with parts.index.reading():
+        first = retrieval.first_pass(
+            query,
+            embedder=parts.embedder,
+            sparse_encoder=parts.sparse_encoder,
+            store=parts.index,
+            fetch_k=fetch_k,
+            where=where,
+        )
+        pooled = retrieval.pool(first, (), store=parts.index, rrf_k=rrf_k)
+    expanded = expansion.Expanded()
+    # A language model may take its time: the index is not held meanwhile.
+    if settings.expansion.methods:
+        expanded = expansion.expand(
+            query,
+            settings.expansion.methods,
+            passages=[candidate.chunk.described for candidate in pooled.candidates[:fetch_k]],
+            sparse_encoder=parts.sparse_encoder,
+            complete=_completing(parts, until),
+        )
+        clock.lap("expand")
+    if expanded.expansions:
+        with parts.index.reading():
+            further = retrieval.search_expansions(
+                expanded.expansions,
+                embedder=None if first.dense is None else parts.embedder,
+                sparse_encoder=parts.sparse_encoder,
+                store=parts.index,
+                fetch_k=fetch_k,
+                where=where,
+            )
+            weighted = [(settings.expansion.weight, rankings) for rankings in further]
+            pooled = retrieval.pool(first, weighted, store=parts.index, rrf_k=rrf_k)
+    counts = {
+        "dense": len(first.rankings.dense),
+        "sparse": len(first.rankings.sparse),
+        "fused": len(pooled.candidates),
+    }
+    return _Found(
+        pooled.candidates,
+        expanded.expansions,
+        counts,
+        (*pooled.degraded, *expanded.degraded),
+        (*pooled.notices, *expanded.notices),
+    )
+
+
+def _diverse(parts: Finding, pool: Sequence[Candidate], relevance: Sequence[float], count: int) -> Chosen:
+    """By vectors made anew: equal to those in the store, and no store has to hand them out."""
+    if len(pool) < 2:
+        return Chosen(tuple(pool[:count]))
+    try:
+        vectors = parts.embedder.embed_documents([candidate.chunk.described for candidate in pool])
+    except Exception as error:  # noqa: BLE001 - anybody's embedder raises what it likes
+        why = f"Passages are the most relevant, not the most different: {reason(error)}"
+        return Chosen(tuple(pool[:count]), ("diversity",), (why,))
+    lambda_mult = parts.settings.retrieval.lambda_mult
+    return Chosen(diversity.diversify(pool, relevance, vectors, lambda_mult=lambda_mult, count=count))
+
+
+def _completing(parts: Finding, until: float | None) -> Callable[[str], str] | None:
+    """The language model, given up when half of the time for finding passages is over."""
+    complete = parts.complete
+    if complete is None or until is None or math.isinf(until):
+        return complete
+    asked = complete
+    limit = time.monotonic() + _PREPARING_SHARE * max(0.0, until - time.monotonic())
+
+    def within(prompt: str) -> str:
+        def once() -> Iterator[str]:
+            yield asked(prompt)
+
+        for said in Timed(once(), limit):
+            return said
+        raise TimeoutError("the language model took too long")
+
+    return within
+
+
+def _rerank_until(settings: Settings, until: float | None) -> float | None:
+    if until is not None and math.isinf(until):
+        return None
+    own = settings.reranking.deadline
+    limits = [] if own is None else [time.monotonic() + own]
+    return min([*limits, *([] if until is None else [until])], default=None)
+
+
+def _threshold(parts: Finding) -> float:
+    return calibrating.resolve_threshold(parts.settings.reranking.threshold, parts.calibrated)
+
+
+def _once(*many: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text for texts in many for text in texts))
