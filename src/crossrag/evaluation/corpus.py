@@ -98,6 +98,11 @@ class ExactIndex:
         """Nobody writes."""
         yield
 
+    @property
+    def store(self) -> ExactIndex:
+        """Itself: there is nothing in transition."""
+        return self
+
     def close(self) -> None:
         """Nothing to let go of."""
 

@@ -5,13 +5,12 @@ What was searched before with the same documents, models and settings is taken f
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from crossrag import asking, calibrating
+from crossrag import calibrating, searching
 from crossrag.errors import GeneratorError
 
 from .answers import answered
@@ -128,10 +127,9 @@ def _record(
 
 
 def whole_ranking(rag: Rag, question: str) -> Ranking:
-    """Every candidate of a question with what every stage said, without a limit of time."""
-    return asking.rank(
-        rag, question, top_k=max(WANTED, rag.settings.reranking.top_k), where=None, deadline=math.inf
-    )
+    """Every candidate of a question with what every stage said."""
+    prepared = searching.prepare(rag, question)
+    return searching.rank(rag, prepared, top_k=max(WANTED, rag.settings.reranking.top_k))
 
 
 def _searched(dataset: Dataset, question: Question, measured: Subject) -> Record:
