@@ -107,6 +107,14 @@ def counting(what: str) -> Iterator[Callable[..., None]]:
         yield lambda done, total, text=what: shown.update(task, completed=done, total=total, description=text)
 
 
+def columns(rows: Sequence[Sequence[str]]) -> None:
+    """A table of texts, the first row its head and the first column its names."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join((first.strip().ljust(widths[0]), *others)).rstrip())
+
+
 def report(done: IngestReport, *, as_json: bool) -> None:
     """The closing table of an ingestion."""
     if as_json:

@@ -87,6 +87,16 @@ class Searcher:
             for text, row in zip(block, cosines, strict=True):
                 yield row, self._postings.scores(self._terms.encode_query(text))
 
+    def legs(
+        self, dense: NDArray[np.float32] | None, sparse: SparseVector | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Cosine and BM25 of every passage for a question's vector and terms; 0 for what is None."""
+        nothing = np.zeros(len(self.passages), np.float32)
+        return (
+            nothing if dense is None else self._dense @ dense,
+            nothing if sparse is None else self._postings.scores(sparse),
+        )
+
 
 class _Postings:
     """Term -> passages that hold it and their weights; scores with Qdrant's inverse document frequency."""

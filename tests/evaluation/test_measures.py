@@ -1,0 +1,124 @@
+"""Measures against cases worked out by hand and ir-measures' own command; statistics against theory."""
+
+from __future__ import annotations
+
+import math
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crossrag.errors import UsageError
+from crossrag.evaluation import measures, statistics, trec
+
+
+def test_hand_computed_like_trec_eval() -> None:
+    qrels = {"q": {"a": 2, "b": 1, "c": 0, "missed": 1}}
+    run = {"q": ["c", "a", "x", "b"]}
+    found = {name: rows["q"] for name, rows in measures.measured(run, qrels).items()}
+    ideal = 2 / math.log2(2) + 1 / math.log2(3) + 1 / math.log2(4)
+    assert found["nDCG@10"] == pytest.approx((2 / math.log2(3) + 1 / math.log2(5)) / ideal, abs=1e-12)
+    assert found["RR@10"] == 0.5
+    assert found["R@10"] == pytest.approx(2 / 3)
+    assert found["P@5"] == pytest.approx(2 / 5)
+    assert found["AP"] == pytest.approx((1 / 2 + 2 / 4) / 3)
+    assert found["Judged@10"] == pytest.approx(3 / 4)
+
+
+def test_a_question_without_results_counts_as_nothing_found() -> None:
+    found = measures.measured({"one": ["a"]}, {"one": {"a": 1}, "two": {"b": 1}}, ["nDCG@10"])
+    assert found == {"nDCG@10": {"one": 1.0, "two": 0.0}}
+    assert measures.measured({}, {"one": {"a": 1}}, ["AP"]) == {"AP": {"one": 0.0}}
+
+
+def test_a_question_without_a_relevant_document_is_not_measured() -> None:
+    assert measures.measured({"one": ["a"]}, {"one": {"a": 0}}, ["AP"]) == {"AP": {}}
+
+
+def test_least_grade_is_for_yes_and_no_only() -> None:
+    qrels = {"q": {"a": 1, "b": 2}}
+    found = measures.measured({"q": ["a", "b"]}, qrels, ["RR@10", "nDCG@10"], relevant_from=2)
+    assert found["RR@10"]["q"] == 0.5
+    assert 0.5 < found["nDCG@10"]["q"] < 1
+
+
+def test_unknown_measure() -> None:
+    with pytest.raises(UsageError, match="nDGC"):
+        measures.measured({}, {"q": {"a": 1}}, ["nDGC@10"])
+
+
+@pytest.mark.parametrize("seed", [20261124])
+def test_a_run_written_here_and_read_by_the_command_of_ir_measures(tmp_path: Path, seed: int) -> None:
+    print("seed", seed)
+    chance = random.Random(seed)  # noqa: S311
+    names = [f"d{number}" for number in range(40)]
+    qrels = {
+        f"q{n}": {name: chance.choice((0, 0, 1, 2, 3)) for name in chance.sample(names, 15)}
+        for n in range(20)
+    }
+    qrels = {query: rows for query, rows in qrels.items() if any(rows.values())}
+    run = {query: chance.sample(names, chance.randint(1, 30)) for query in list(qrels)[:-2]}
+    trec.write_run(run, tmp_path / "a.run", tag="here")
+    trec.write_qrels(qrels, tmp_path / "qrels.txt")
+    assert trec.read_run(tmp_path / "a.run") == run
+    assert trec.read_qrels(tmp_path / "qrels.txt") == qrels
+    command = [sys.executable, "-m", "ir_measures", "-q", "-n", "-p", "12"]
+    told = subprocess.run(
+        [*command, str(tmp_path / "qrels.txt"), str(tmp_path / "a.run"), "nDCG@10"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    theirs = {line.split("\t")[0]: float(line.split("\t")[2]) for line in told.splitlines()}
+    ours = measures.measured(run, qrels, ["nDCG@10"])["nDCG@10"]
+    for query, value in ours.items():
+        assert value == pytest.approx(theirs.get(query, 0.0), abs=1e-9)
+
+
+def test_runs_of_others_are_read_by_score(tmp_path: Path) -> None:
+    file = tmp_path / "x.run"
+    file.write_text("q Q0 late 1 0.5 x\nq Q0 first 2 0.9 x\nq Q0 tie 3 0.5 x\nq Q0 first 4 0.1 x\n")
+    assert trec.read_run(file) == {"q": ["first", "late", "tie"]}
+
+
+@pytest.mark.parametrize("line", ["q Q0 d 1", "q Q0 d one 0.5 x", "q Q0 d 1 nan x"])
+def test_broken_run(tmp_path: Path, line: str) -> None:
+    (tmp_path / "x.run").write_text(f"q Q0 a 1 1.0 x\n{line}\n")
+    with pytest.raises(UsageError, match="line 2"):
+        trec.read_run(tmp_path / "x.run")
+
+
+def test_interval_is_that_of_a_normal_mean() -> None:
+    chance = random.Random(7)  # noqa: S311
+    values = [chance.gauss(0.5, 0.2) for _ in range(400)]
+    found = statistics.interval(values)
+    assert found == statistics.interval(values)
+    assert found.mean == pytest.approx(sum(values) / 400)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * 0.2 / math.sqrt(400), rel=0.15)
+    assert found.low < found.mean < found.high
+
+
+def test_randomisation_is_exact_for_few() -> None:
+    # All three signs must agree: 2 of 8 orders are as extreme.
+    assert statistics.randomisation([1.0, 1.0, 1.0, 0.0]) == pytest.approx(0.25)
+    assert statistics.randomisation([0.0, 0.0]) == 1.0
+
+
+def test_randomisation_finds_what_is_there_and_nothing_else() -> None:
+    chance = random.Random(11)  # noqa: S311
+    noise = [chance.gauss(0.0, 0.1) for _ in range(200)]
+    assert statistics.randomisation([value + 0.05 for value in noise]) < 0.001
+    drawn = [statistics.randomisation([chance.gauss(0, 1) for _ in range(30)], draws=500) for _ in range(100)]
+    assert sum(p < 0.05 for p in drawn) < 15
+
+
+def test_comparison_counts_and_says_who_is_better() -> None:
+    a = [0.0] * 20
+    b = [0.5] * 15 + [0.0] * 4 + [-0.1]
+    found = statistics.compared(a, b)
+    assert (found.wins, found.ties, found.losses) == (15, 4, 1)
+    assert found.verdict == "better"
+    assert statistics.compared(b, a).verdict == "worse"
+    assert statistics.compared([0.1, 0.9], [0.9, 0.1]).verdict == "no difference shown"
