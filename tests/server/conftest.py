@@ -9,18 +9,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from crossrag import Settings
 from crossrag.config import IndexSettings, RerankingSettings
-from crossrag.protocols import Generator, Reranker
 from crossrag.server.app import create_app
 from crossrag.server.service import Service
 from crossrag.server_settings import ServerSettings
 from crossrag.testing import HashedEmbedder, HashedTerms, OverlapReranker
+
+if TYPE_CHECKING:
+    from crossrag.protocols import Generator, Reranker
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,21 @@ class Reading(Protocol):
     done: bool
 
     @property
-    def tokens(self) -> int: ...
-    def settle(self) -> None: ...
-    def stop(self) -> None: ...
-    def result(self) -> Relevance: ...
+    def tokens(self) -> int:
+        """How much there is to read."""
+        ...
+
+    def settle(self) -> None:
+        """All batches were read: make those of the next exit."""
+        ...
+
+    def stop(self) -> None:
+        """Time is up."""
+        ...
+
+    def result(self) -> Relevance:
+        """What is known."""
+        ...
 
 
 @runtime_checkable
@@ -45,7 +56,10 @@ class Divisible(Protocol):
     """A reranker whose work can be cut in batches that hold pairs of several questions."""
 
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """As `Reranker.fingerprint`."""
+        ...
+
     def begin(
         self,
         query: str,
@@ -53,8 +67,13 @@ class Divisible(Protocol):
         *,
         first_stage: Sequence[Scores] | None = None,
         top_k: int | None = None,
-    ) -> Any: ...
-    def run(self, windows: Sequence[Any]) -> None: ...
+    ) -> Any:
+        """A `Reading`."""
+        ...
+
+    def run(self, windows: Sequence[Any]) -> None:
+        """Read a batch, of whichever questions."""
+        ...
 
 
 def shared(model: Reranker, *, batch_tokens: int, ran: Callable[[int], None] = lambda _: None) -> Reranker:
@@ -190,32 +209,49 @@ class SharedReranker:
             self._changed.notify_all()
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._jobs or self._closed)
-                if self._closed:
-                    for job in self._jobs:
-                        self._end(job, Abandoned())
-                    return
-                self._drop()
-                if not self._jobs:
-                    continue
-                leader = min(self._jobs, key=self._turn())
-                self._virtual = max(self._virtual, leader.tag)
-                batch, members = self._batch(leader)
+        while (chosen := self._chosen()) is not None:
+            parts, batch = chosen
             try:
-                self._model.run(batch)
-                self._ran(sum(window.length for window in batch))
-                for job in members:
-                    if not job.reading.batches:
-                        job.reading.settle()
+                self._run(batch)
             except Exception as error:  # noqa: BLE001 - theirs to hear, who asked; the worker goes on
-                for job in members:
-                    job.error = error
+                self._run_apart(parts, error)
             with self._changed:
-                for job in members:
+                for job in parts:
+                    if job.error is None and not job.reading.batches:
+                        job.reading.settle()
                     if job.error is not None or job.reading.done:
                         self._end(job, job.error)
+
+    def _chosen(self) -> tuple[dict[_Job, list[Any]], list[Any]] | None:
+        """What is read next, by question and together; None at the end."""
+        with self._changed:
+            while True:
+                self._changed.wait_for(lambda: self._jobs or self._closed)
+                if self._closed:
+                    for job in [*self._jobs]:
+                        self._end(job, Abandoned())
+                    return None
+                self._drop()
+                if self._jobs:
+                    leader = min(self._jobs, key=self._turn())
+                    self._virtual = max(self._virtual, leader.tag)
+                    parts = self._batch(leader)
+                    return parts, [window for part in parts.values() for window in part]
+
+    def _run(self, batch: list[Any]) -> None:
+        self._model.run(batch)
+        self._ran(sum(window.length for window in batch))
+
+    def _run_apart(self, parts: dict[_Job, list[Any]], error: Exception) -> None:
+        """Something failed: each question for itself, so that one cannot fail another."""
+        for job, part in parts.items():
+            if len(parts) == 1:
+                job.error = error
+                continue
+            try:
+                self._run(part)
+            except Exception as own:  # noqa: BLE001 - theirs to hear, who asked
+                job.error = own
 
     def _turn(self) -> Callable[[_Job], tuple[float, int, int]]:
         """By virtual time; among equals, first the key that has asked for least."""
@@ -234,23 +270,22 @@ class SharedReranker:
                 job.reading.stop()
                 self._end(job, None)
 
-    def _batch(self, leader: _Job) -> tuple[list[Any], list[_Job]]:
+    def _batch(self, leader: _Job) -> dict[_Job, list[Any]]:
         """The leader's next batch, filled up with small batches of others at the same exit."""
-        batch = list(leader.reading.batches.pop(0))
-        members = [leader]
-        width = max(window.length for window in batch)
+        parts = {leader: leader.reading.batches.pop(0)}
+        count, width = len(parts[leader]), max(window.length for window in parts[leader])
         for job in sorted(self._jobs, key=self._turn()):
             if job is leader or job.reading.exit != leader.reading.exit:
                 continue
             # The last batch is the one that may be small.
             more = job.reading.batches[-1]
-            longest = max(width, max(window.length for window in more))
-            count = len(batch) + len(more)
-            fits = count <= _MOST_PAIRS and count * longest <= self._batch_tokens
+            longest = max([width, *(window.length for window in more)])
+            count_then = count + len(more)
+            fits = count_then <= _MOST_PAIRS and count_then * longest <= self._batch_tokens
             if fits and longest <= _NARROW * width:
-                batch += job.reading.batches.pop()
-                members.append(job)
-        return batch, members
+                parts[job] = job.reading.batches.pop()
+                count = count_then
+        return parts
 
     def _end(self, job: _Job, error: BaseException | None) -> None:
         job.error = error

@@ -176,6 +176,9 @@ class Service:
             generator=self._generator,
         )
 
+    def _note_batch(self, tokens: int) -> None:
+        self.batch_ran(tokens)
+
     def _made_reranker(self) -> Reranker | None:
         """The model behind a worker that all requests share, behind the memory of what it has said."""
         wanted = self.settings.reranking
@@ -183,7 +186,7 @@ class Service:
         model = self._given or assembly.reranker(plain)
         if model is None:
             return None
-        made = shared(model, batch_tokens=self.limits.batch_tokens, ran=lambda tokens: self.batch_ran(tokens))
+        made = shared(model, batch_tokens=self.limits.batch_tokens, ran=self._note_batch)
         cache = wanted.cache
         if cache is None and self.limits.score_cache and self._given is None:
             cache = self.settings.index.path / "scores.sqlite"
