@@ -12,29 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
 from .errors import ConfigError, did_you_mean
+from .section import Section
+from .server_settings import ServerSettings
 
 ENVIRONMENT_PREFIX = "CROSSRAG_"
 PROJECT_FILE = "crossrag.toml"
 
 
 Method = Literal["feedback", "variants", "multi-query", "hyde", "step-back", "decompose"]
-
-
-class Section(BaseModel):
-    """Unknown keys are errors, values never change after construction."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class IndexSettings(Section):
@@ -261,6 +249,7 @@ class Settings(Section):
     generator: GeneratorSettings = GeneratorSettings()
     openai: OpenAISettings = OpenAISettings()
     verification: VerificationSettings = VerificationSettings()
+    server: ServerSettings = ServerSettings()
 
     @property
     def store(self) -> str:
@@ -298,7 +287,7 @@ class Loaded:
                     name=key,
                     value=""
                     if value is None
-                    else ",".join(value)
+                    else ",".join(map(str, value))
                     if isinstance(value, tuple)
                     else str(value),
                     origin=self.origins.get(key, "default"),

@@ -11,7 +11,7 @@ import typer
 from crossrag.errors import CrossragError, UsageError
 
 from . import doctor as checks
-from . import evaluate, ingestion, show, upkeep
+from . import evaluate, ingestion, serving, show, upkeep
 from .options import ConfigOption, IndexOption, JsonOption, SetOption, TopKOption, WhereOption, loaded, opened
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
 config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
 upkeep.register(app)
 evaluate.register(app)
+serving.register(app)
 app.add_typer(config_app, name="config")
 
 

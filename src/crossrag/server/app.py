@@ -1,0 +1,126 @@
+"""A service -> the application with all its routes; and the server that runs it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext, suppress
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+
+from crossrag.errors import CrossragError
+
+from . import errors
+from .feedback import Feedback
+from .files import Files
+from .gate import Gate
+from .health import Health
+from .native import Native
+from .observing import Observer
+from .openai import OpenAI
+from .pages import Pages
+from .rerank import Rerank
+from .routing import Router
+from .schemas import ProblemReply
+
+if TYPE_CHECKING:
+    from .service import Service
+
+_PROBLEM = {
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemReply"}}}
+}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "model": ProblemReply, **_PROBLEM}
+    for status, text in {
+        400: "Malformed",
+        401: "No key",
+        403: "Not allowed",
+        404: "Not found",
+        413: "Too large",
+        422: "Cannot be used",
+        429: "Overloaded",
+        502: "The language model failed",
+        503: "Not available",
+        504: "Time was up",
+    }.items()
+}
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application; its lifespan loads the models, and closes the service.
+
+    Args:
+        service: What it serves.
+    """
+    from crossrag import __version__
+
+    observer = Observer(service)
+    app = FastAPI(
+        title="crossrag",
+        version=__version__,
+        description="Answers from your own documents, with checked citations.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lambda app: _lifespan(app, service, observer),
+    )
+    service.batch_ran = observer.batch
+    app.state.observer, app.state.service = observer, service
+    router = Router(app)
+    router.open("/openapi.json")
+    Health(service, observer).register(router, PROBLEMS)
+    Native(service, Feedback(service)).register(router, PROBLEMS)
+    Files(service).register(router, PROBLEMS)
+    OpenAI(service).register(router, PROBLEMS)
+    Rerank(service).register(router, PROBLEMS)
+    Pages().register(router)
+    app.state.sessions = _add_mcp(router, service)
+    errors.register(app)
+    router.check()
+    app.state.router = router
+    app.add_middleware(Gate, service=service, router=router, observer=observer)
+    return app
+
+
+def _add_mcp(router: Router, service: Service) -> Any:
+    """`/mcp`, where its package is installed; what has to run beside the application, or None."""
+    if find_spec("mcp") is None:
+        return None
+    from mcp.server.transport_security import TransportSecuritySettings
+
+    from .mcp import Tools
+
+    server = Tools(service).server()
+    # Hosts and origins are checked by the gate, for all routes alike.
+    security = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    made = server.streamable_http_app(
+        streamable_http_path="/mcp",
+        json_response=True,
+        stateless_http=True,
+        max_request_body_size=service.limits.body_bytes,
+        transport_security=security,
+    )
+    for route in made.routes:
+        router.include(route, "read")
+    return server.session_manager
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI, service: Service, observer: Observer) -> AsyncIterator[None]:
+    async def warm() -> None:
+        try:
+            await asyncio.to_thread(service.warm_up)
+        except CrossragError as error:
+            observer.failed("start", error)
+
+    warming = asyncio.create_task(warm())
+    sessions = app.state.sessions
+    try:
+        async with sessions.run() if sessions is not None else nullcontext():
+            yield
+    finally:
+        service.state = "stopping"
+        with suppress(asyncio.CancelledError):
+            await warming
+        await asyncio.to_thread(service.close)
