@@ -1,9 +1,10 @@
 // Numbered citations in an answer, and the card that shows, on hover and on focus, what each rests on.
 
 import { byId, element, fill, icon } from "./dom.js";
-import { addressOf, glance, nameOf, percent } from "./passages.js";
+import { addressOf, flattened, glance, nameOf, percent } from "./passages.js";
 
 const DELAY = 120;
+const AROUND = 90;
 
 /**
  * A chip for source `source`, and, where it is known, what was checked about this one citation. `open(source, citation)`
@@ -48,11 +49,12 @@ function saidOf(supported) {
   return supported ? ". It supports the sentence" : ". It does not support the sentence";
 }
 
-function cardContent(source, citation) {
+/** What the card says of a source, and of the citation that led to it, if there is one. */
+export function cardContent(source, citation) {
   const { name, place } = nameOf(source);
   return [
     element("p", { class: "card-place" },
-      element("span", { class: "number" }, String(source.number)),
+      source.number && element("span", { class: "number" }, String(source.number)),
       element("span", {}, element("strong", {}, name), place && element("span", { class: "muted" }, ` ${place}`)),
     ),
     element("p", { class: "card-text" }, excerpt(source, citation)),
@@ -65,9 +67,9 @@ function excerpt(source, citation) {
   const quote = citation?.quote;
   const at = quote ? source.text.indexOf(quote) : -1;
   if (at < 0) return quote ? element("mark", {}, glance(quote)) : glance(source.text);
-  const before = glance(source.text.slice(Math.max(0, at - 90), at), 90);
-  const after = glance(source.text.slice(at + quote.length, at + quote.length + 90), 90);
-  return [at > 90 && "…", before && `${before} `, element("mark", {}, glance(quote, 400)), after && ` ${after}`];
+  const before = flattened(source.text.slice(0, at)).slice(-AROUND).replace(/^\S*\s/, "");
+  const after = flattened(source.text.slice(at + quote.length)).slice(0, AROUND).replace(/\s\S*$/, "");
+  return [before && `… ${before} `, element("mark", {}, flattened(quote)), after && ` ${after} …`];
 }
 
 function support(citation) {

@@ -30,14 +30,25 @@ export function relevanceBar(relevance, isKept = true) {
   return element("span", { class: isKept ? "relevance-bar" : "relevance-bar is-cut", "aria-hidden": "true" }, fill);
 }
 
-/** The beginning of a text without Markdown's marks, for a glance; white space is one blank. */
+/** The heading that is nearest above a passage, or its page; empty where there is neither. */
+export function sectionOf(passage) {
+  return passage.page_name || (passage.page ? `page ${passage.page}` : (passage.title_path?.at(-1) ?? ""));
+}
+
+/** The beginning of a text, for a glance: without headings, where there is more than these. */
 export function glance(text, most = 260) {
-  const flat = text
+  const flat = flattened(text.replace(/^\s{0,3}(#{1,6}\s.*|```.*)$/gm, "")) || flattened(text);
+  return flat.length <= most ? flat : `${flat.slice(0, most).replace(/\s+\S*$/, "")}…`;
+}
+
+/** A text without Markdown's marks; white space is one blank. */
+export function flattened(text) {
+  return text
     .replace(/^\s{0,3}#{1,6}\s+/gm, "")
-    .replace(/[*_`]{1,3}(?=\S)|(?<=\S)[*_`]{1,3}/g, "")
+    .replace(/^\s*[-*+]\s+/gm, "")
+    .replace(/[*`]{1,3}(?=\S)|(?<=\S)[*`]{1,3}|\b_{1,2}|_{1,2}\b/g, "")
     .replace(/\s+/g, " ")
     .trim();
-  return flat.length <= most ? flat : `${flat.slice(0, most).replace(/\s+\S*$/, "")}…`;
 }
 
 /** `1 passage`, `2 passages`. */

@@ -2,7 +2,7 @@
 // threshold cut; how long each stage took.
 
 import { element, shape } from "./dom.js";
-import { counted, duration, nameOf, percent, relevanceBar } from "./passages.js";
+import { counted, duration, nameOf, percent, relevanceBar, sectionOf } from "./passages.js";
 
 const MOST_SHOWN = 10;
 const STAGES = {
@@ -67,10 +67,10 @@ function summaryOf(before, after) {
 
 function boardOf(before, after, threshold, open) {
   const board = element("div", { class: "board" },
-    element("h4", {}, "First search", element("span", { class: "muted" }, " by meaning and words")),
-    element("h4", {}, "After reading", element("span", { class: "muted" }, " question and passage together")),
+    columnHead("before", "First search", "Places by meaning and by words", ["meaning", "words"]),
+    columnHead("after", "After reading", "Question and passage read together", ["moved", "relevance"]),
     element("ol", { class: "column before" }, withGaps(before, open)),
-    shape("svg", { class: "links", "aria-hidden": "true" }),
+    element("div", { class: "links", "aria-hidden": "true" }, shape("svg")),
     element("ol", { class: "column after" }, withThreshold(after, threshold, open)),
   );
   for (const [enter, leave] of [["mouseover", "mouseout"], ["focusin", "focusout"]]) {
@@ -78,6 +78,11 @@ function boardOf(before, after, threshold, open) {
     board.addEventListener(leave, () => single(board, undefined));
   }
   return board;
+}
+
+function columnHead(name, title, explanation, labels) {
+  return element("div", { class: `head ${name}-head` },
+    element("h4", { title: explanation }, title), labels.map((label) => element("span", { class: "muted label" }, label)));
 }
 
 /** One passage stands out in both columns, the others step back. */
@@ -98,13 +103,19 @@ function withGaps(rows, open) {
 
 function beforeRow({ passage, from, to }, open) {
   const { dense_rank: dense, sparse_rank: sparse } = passage.scores;
-  const legs = [`meaning ${dense ?? "–"}`, `words ${sparse ?? "–"}`].join(" · ");
-  const title = `Rank by meaning: ${dense ?? "not found"}. Rank by words: ${sparse ?? "not found"}.`;
   return element("li", { class: to === null ? "row is-out" : "row", data: { passage: passage.id } },
     element("span", { class: "rank" }, element("span", { class: "hidden" }, "Rank "), String(from)),
     placeButton(passage, open),
-    element("span", { class: "muted legs", title }, to === null ? `${legs} · left the list` : legs),
+    leg(dense, "meaning"),
+    leg(sparse, "words"),
+    to === null && element("span", { class: "hidden" }, "left the list"),
   );
+}
+
+/** The place in one of the two searches that were fused; a dash where it was not found. */
+function leg(rank, name) {
+  const words = rank === null ? `Not found by ${name}` : `Place ${rank} by ${name}`;
+  return element("span", { class: "muted leg", title: words }, element("span", { class: "hidden" }, `${name} `), rank === null ? "–" : String(rank));
 }
 
 function withThreshold(rows, threshold, open) {
@@ -146,17 +157,17 @@ function movement(from, to) {
 }
 
 function placeButton(passage, open) {
-  const { name, place } = nameOf(passage);
+  const { name } = nameOf(passage);
+  const section = sectionOf(passage);
   return element("button", { type: "button", class: "place", title: passage.location, on: { click: () => open(passage) } },
-    element("span", { class: "place-name" }, name), place && element("span", { class: "muted" }, ` ${place}`));
+    element("span", { class: "place-name" }, name), section && element("span", { class: "muted" }, ` ${section}`));
 }
 
 /** Arrows from each row on the left to the same passage on the right, drawn where the rows are now. */
 function drawLinks(board) {
-  const svg = board.querySelector(".links");
+  const svg = board.querySelector(".links svg");
   const frame = svg.getBoundingClientRect();
   if (frame.width === 0) return;
-  svg.setAttribute("viewBox", `0 0 ${frame.width} ${frame.height}`);
   const middles = (name) => new Map([...board.querySelectorAll(`.${name} .row`)].map((node) => [node.dataset.passage, middleOf(node, frame)]));
   const left = middles("before");
   const right = middles("after");

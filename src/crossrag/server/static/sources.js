@@ -1,8 +1,11 @@
 // The passages that an answer rests on, or the nearest ones where there is no answer, as a list of cards.
 
+import { cardContent, showCardOver } from "./chips.js";
 import { element } from "./dom.js";
 import { thumbs } from "./feedback.js";
-import { addressOf, counted, glance, nameOf, percent, relevanceBar } from "./passages.js";
+import { addressOf, counted, glance, nameOf, percent, relevanceBar, sectionOf } from "./passages.js";
+
+const LONG_ONES = 3; // The others show their text on hover and focus, so that the list stays beside its answer.
 
 /**
  * The list of `sources`. `open(source)` shows the document; `verdictOn(source)` is what a thumb is about;
@@ -25,7 +28,8 @@ export function nearestList(candidates, { open, verdictOn, say }) {
 }
 
 function sourceCard(passage, { number, isNearest = false, open, verdictOn, say }) {
-  const { name, place } = nameOf(passage);
+  const { name } = nameOf(passage);
+  const section = sectionOf(passage);
   const relevance = passage.relevance ?? passage.scores?.relevance ?? null;
   const link = element("a", {
     class: "card-link",
@@ -38,12 +42,14 @@ function sourceCard(passage, { number, isNearest = false, open, verdictOn, say }
       },
     },
   }, name);
+  const isShort = number > LONG_ONES;
+  if (isShort) showCardOver(link, () => cardContent(passage, null));
   return element("li", { class: "source", data: number ? { number } : {} },
     element("div", { class: "source-head" },
       number && element("span", { class: "number", "aria-hidden": "true" }, String(number)),
-      element("div", { class: "source-name" }, link, place && element("span", { class: "muted source-place" }, place)),
+      element("div", { class: "source-name" }, link, section && element("span", { class: "muted source-place" }, section)),
     ),
-    element("p", { class: "source-text" }, glance(passage.text)),
+    !isShort && element("p", { class: "source-text" }, glance(passage.text)),
     element("div", { class: "source-foot" },
       relevanceBar(relevance, !isNearest),
       element("span", { class: "muted small-text" }, relevance === null ? "not read" : `${percent(relevance)} relevant`),

@@ -15,7 +15,7 @@ const DEGRADED = {
 /** A box with a heading and lines below it. `kind` is `calm`, `warning` or `error`. */
 export function note(kind, heading, lines = [], ...more) {
   return element("div", { class: `note is-${kind}` },
-    icon("warning"),
+    icon(kind === "calm" ? "info" : "warning"),
     element("div", {}, element("p", { class: "note-heading" }, heading), lines.map((line) => element("p", {}, line)), more),
   );
 }
