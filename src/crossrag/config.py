@@ -12,26 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
 from .errors import ConfigError, did_you_mean
+from .section import Section
+from .server_settings import ServerSettings
 
 ENVIRONMENT_PREFIX = "CROSSRAG_"
 PROJECT_FILE = "crossrag.toml"
-
-
-class Section(BaseModel):
-    """Unknown keys are errors, values never change after construction."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class IndexSettings(Section):
@@ -196,6 +184,7 @@ class Settings(Section):
     context: ContextSettings = ContextSettings()
     generator: GeneratorSettings = GeneratorSettings()
     openai: OpenAISettings = OpenAISettings()
+    server: ServerSettings = ServerSettings()
 
     @property
     def store(self) -> str:
@@ -233,7 +222,7 @@ class Loaded:
                     name=key,
                     value=""
                     if value is None
-                    else ",".join(value)
+                    else ",".join(map(str, value))
                     if isinstance(value, tuple)
                     else str(value),
                     origin=self.origins.get(key, "default"),

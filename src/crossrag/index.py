@@ -170,14 +170,14 @@ class Index:
             return self.indexer().run(plan, fail_fast=fail_fast, progress=progress)
 
     def ingest_files(
-        self, wanted: Sequence[File], *, progress: Callable[[Progress], None] = _silent
+        self, wanted: Sequence[File], *, prune: bool = True, progress: Callable[[Progress], None] = _silent
     ) -> IngestReport:
-        """Make the index hold these files and no others."""
+        """Make the index hold these files, and no others where it is pruned."""
         with self._turn():
             indexer = self.indexer()
             known = self.manifest.entries()
             ids = {file.document_id for file in wanted}
-            gone = [one for one in known if one not in ids]
+            gone = [one for one in known if prune and one not in ids]
             plan = planning.compare(wanted, known, gone=gone, recipe=self.recipe)
             return indexer.run(plan, progress=progress)
 

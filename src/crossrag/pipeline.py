@@ -1,16 +1,14 @@
-"""Rag: ingest, search, ask, stream. The only place that joins stages and makes backends from settings."""
+"""Rag: one index and everything that works on it. Makes backends from settings; `asking` joins the stages."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from . import answering, assembly, calibrating, context, likeness, loading, reranking, retrieval
+from . import asking, assembly, calibrating
 from .config import Settings, load_settings
 from .errors import ModelError, UsageError
 from .index import Index
@@ -148,8 +146,8 @@ class Rag:
             UsageError: The query is empty or a filter key is malformed.
             IndexMissingError: Nothing was ingested yet.
         """
-        ranking = self._rank(query, top_k=top_k, where=where, deadline=deadline)
-        return _first(ranking, self.settings.reranking.top_k if top_k is None else top_k)
+        ranking = asking.rank(self, query, top_k=top_k, where=where, deadline=deadline)
+        return asking.first(ranking, self.settings.reranking.top_k if top_k is None else top_k)
 
     # --- context -> answer
 
@@ -172,21 +170,7 @@ class Rag:
         Raises:
             GeneratorError: The language model failed; events given before remain valid.
         """
-        settings = self.settings
-        ranking = self._rank(question, where=where)
-        kept = reranking.relevant(
-            ranking.candidates,
-            threshold=self._threshold(),
-            top_k=settings.reranking.top_k,
-        )
-        assembled = context.assemble(kept, token_budget=settings.context.token_budget)
-        yield from answering.stream_answer(
-            ranking.query,
-            assembled,
-            generator=self.generator,
-            ranking=_first(ranking, settings.reranking.top_k),
-            history=history,
-        )
+        yield from asking.answer(self, question, history=history, where=where)
 
     # --- judged questions -> calibration
 
@@ -217,7 +201,7 @@ class Rag:
                 progress(done, len(grouped))
                 # Every candidate is read with all layers: a forecast is no score to calibrate on. And none is
                 # collapsed: the one that was judged may be the other.
-                ranking = self._rank(question, top_k=0, where=None, deadline=math.inf, collapse=False)
+                ranking = asking.rank(self, question, top_k=0, where=None, deadline=math.inf, collapse=False)
                 if ranking.degraded:
                     raise ModelError(
                         f"{question!r} could not be reranked: {'; '.join(ranking.notices)}",
@@ -293,71 +277,3 @@ class Rag:
         """Everything that a logit depends on: the bundled reranker's also on the first stage."""
         parts = (self.reranker, self.embedder, self.sparse_encoder)
         return tuple(part.fingerprint for part in parts if part is not None)
-
-    def _threshold(self) -> float:
-        if self.reranker is None:
-            return 0.0
-        return calibrating.resolve_threshold(self.settings.reranking.threshold, self.calibrated)
-
-    def _rank(
-        self,
-        query: str,
-        *,
-        top_k: int | None = None,
-        where: Where | None,
-        deadline: float | None = None,
-        collapse: bool = True,
-    ) -> Ranking:
-        settings = self.settings
-        query = loading.clean_text(query).strip()
-        if not query:
-            raise UsageError("The question is empty", hint="Write a question, or a few words to look for")
-        clock = _Clock()
-        with self.index.reading():
-            candidates = retrieval.retrieve(
-                query,
-                embedder=self.embedder,
-                sparse_encoder=self.sparse_encoder,
-                store=self.index,
-                fetch_k=settings.retrieval.fetch_k,
-                rrf_k=settings.retrieval.rrf_k,
-                where=where,
-            )
-        if collapse and settings.retrieval.duplicates:
-            candidates = likeness.collapse(candidates, threshold=settings.retrieval.duplicates)
-        clock.lap("retrieve")
-        if self.reranker is None:
-            return Ranking(query=query, candidates=tuple(candidates), timings=clock.laps)
-        seconds = settings.reranking.deadline if deadline is None else deadline
-        wanted = settings.reranking.top_k if top_k is None else top_k
-        reranked = reranking.rerank(
-            query,
-            candidates,
-            reranker=self.reranker,
-            depth=max(settings.reranking.depth, wanted),
-            top_k=wanted or None,
-            deadline=None if seconds is None else time.monotonic() + seconds,
-            calibration=self.calibrated.calibration if self.calibrated else None,
-        )
-        clock.lap("rerank")
-        return Ranking(
-            query=query,
-            candidates=reranked.candidates,
-            degraded=reranked.degraded,
-            notices=reranked.notices,
-            timings=clock.laps,
-        )
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.laps[stage], self._last = now - self._last, now
-
-
-def _first(ranking: Ranking, count: int) -> Ranking:
-    return replace(ranking, candidates=ranking.candidates[:count])

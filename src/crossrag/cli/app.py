@@ -11,7 +11,7 @@ import typer
 from crossrag.errors import CrossragError, UsageError
 
 from . import doctor as checks
-from . import ingestion, show, upkeep
+from . import ingestion, serving, show, upkeep
 from .options import ConfigOption, IndexOption, JsonOption, SetOption, TopKOption, WhereOption, loaded, opened
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
 upkeep.register(app)
+serving.register(app)
 app.add_typer(config_app, name="config")
 
 

@@ -1,0 +1,87 @@
+"""`crossrag serve`, `crossrag mcp` and `crossrag key`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from crossrag.errors import MissingExtraError, UsageError
+
+from . import show
+from .options import ConfigOption, IndexOption, SetOption, loaded
+
+if TYPE_CHECKING:
+    from crossrag.config import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(epilog="Example: crossrag serve --port 8777, then open http://127.0.0.1:8777")(serve)
+    app.command(epilog="Example: crossrag key laptop --scope write, then add its line to crossrag.toml")(key)
+
+
+def serve(
+    index: IndexOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen at.")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", "-p", min=0, max=65_535, help="Port; 0 = any that is free.")
+    ] = None,
+    insecure_no_auth: Annotated[
+        bool, typer.Option("--insecure-no-auth", help="Listen beyond this machine without any key.")
+    ] = False,
+) -> None:
+    """Serve the page, its API, and the APIs of OpenAI, Cohere and TEI over HTTP."""
+    _check_installed("server", "fastapi", "uvicorn", "prometheus_client", "opentelemetry", "multipart")
+    from crossrag.server.listening import serve as listen
+
+    chosen: dict[str, Any] = {"host": host, "port": port, "insecure_no_auth": insecure_no_auth or None}
+    said = [f"server.{name}={value}" for name, value in chosen.items() if value is not None]
+    found = loaded(index, config, [*(settings or []), *said]).settings
+    _log(found)
+    listen(found, listening=lambda address: show.talk(f"Listening at {address} (Ctrl-C ends it)."))
+
+
+def key(
+    name: Annotated[str, typer.Argument(help="Whose key it is, for the log.")],
+    scope: Annotated[str, typer.Option("--scope", help="read, write or admin.")] = "read",
+    tenant: Annotated[str, typer.Option("--tenant", help="Whose documents it sees.")] = "",
+) -> None:
+    """Make a key for `crossrag serve`: it is shown once, and only its digest is kept."""
+    from pydantic import ValidationError
+
+    from crossrag.server.auth import new_key
+
+    try:
+        made, kept = new_key(name, scope, tenant)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        raise UsageError(f"{first['loc'][0]}: {first['msg']}", hint="See `crossrag key --help`") from None
+    show.talk("The key, which is shown only now:")
+    print(made)
+    owner = f', tenant = "{kept.tenant}"' if kept.tenant else ""
+    show.talk("Its entry for crossrag.toml, under [server]; further keys go into the same list:")
+    show.talk(f'keys = [{{name = "{kept.name}", sha256 = "{kept.sha256}", scope = "{kept.scope}"{owner}}}]')
+
+
+def _log(settings: Settings) -> None:
+    """Lines of requests to stderr, as the settings say."""
+    handler = logging.StreamHandler(sys.stderr)
+    text = settings.server.log_format == "text"
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s" if text else "%(message)s"))
+    for name in ("crossrag.server", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO if name.startswith("crossrag") else logging.WARNING)
+
+
+def _check_installed(extra: str, *modules: str) -> None:
+    if missing := [module for module in modules if find_spec(module) is None]:
+        raise MissingExtraError(
+            f"This command needs the package {missing[0]}", hint=f"pip install 'crossrag[{extra}]'"
+        )

@@ -1,0 +1,1 @@
+"""The same engine over HTTP, for clients that exist already and for people. Thin over `Rag`."""

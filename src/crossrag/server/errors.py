@@ -1,0 +1,63 @@
+"""Exceptions of a request -> a logged line and a reply in the dialect of its path."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from crossrag.errors import CrossragError
+
+from .problems import Problem, dialect, problem_of
+from .tickets import Abandoned
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from starlette.requests import Request
+
+
+def reply_of(error: BaseException, request: Request) -> Problem:
+    """The problem to tell; what it leaves out is in the log under the request's id."""
+    problem = problem_of(error)
+    if not isinstance(error, Problem) and problem.status >= 500:
+        request.app.state.observer.failed(request.state.request_id, error)
+    return problem
+
+
+def register(app: FastAPI) -> None:
+    """Let the app answer every exception."""
+
+    async def told(request: Request, error: Exception) -> Response:
+        if isinstance(error, Abandoned):
+            return Response(status_code=499)  # for the log; nobody reads it
+        return respond(request, reply_of(_translated(error), request))
+
+    for kind in (Problem, CrossragError, Abandoned, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, told)
+
+
+def respond(request: Request, problem: Problem) -> Response:
+    """The reply."""
+    body, media_type = dialect(request.url.path, problem, getattr(request.state, "request_id", ""))
+    return JSONResponse(body, status_code=problem.status, headers=problem.headers, media_type=media_type)
+
+
+def _translated(error: Exception) -> Exception:
+    if isinstance(error, RequestValidationError):
+        return Problem(422, _first(error.errors()))
+    if isinstance(error, HTTPException):
+        made = Problem(error.status_code, str(error.detail))
+        if error.headers and "Allow" in error.headers:
+            made.allow = error.headers["Allow"]
+        return made
+    return error
+
+
+def _first(found: Any) -> str:
+    """The first thing that is wrong, without the value: that may be a secret."""
+    for one in found:
+        where = ".".join(str(part) for part in one["loc"] if part != "body")
+        return f"{where}: {one['msg']}" if where else str(one["msg"])
+    return "The request cannot be used"

@@ -1,0 +1,117 @@
+"""The application on a port: loopback unless there are keys, an orderly end at SIGTERM."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from crossrag.errors import ConfigError, UsageError
+
+from .app import create_app
+from .service import Service
+
+if TYPE_CHECKING:
+    from crossrag.config import Settings
+    from crossrag.server_settings import ServerSettings
+
+
+def check_closed(settings: ServerSettings) -> None:
+    """Refuse to listen where others may come without a key.
+
+    Raises:
+        ConfigError: The address is not this machine's own alone, and there is no key.
+    """
+    if _is_loopback(settings.host) or settings.api_key or settings.keys or settings.insecure_no_auth:
+        return
+    raise ConfigError(
+        f"{settings.host} can be reached from other machines, and there is no key",
+        hint="Make one with `crossrag key NAME`, or set server.api_key; --insecure-no-auth does without",
+    )
+
+
+def serve(settings: Settings, *, listening: Callable[[str], None], service: Service | None = None) -> None:
+    """Serve until SIGTERM or Ctrl-C; running requests get `server.grace_seconds` to end.
+
+    Args:
+        settings: All of them.
+        listening: Called with the address when the port is open.
+        service: In place of one made from the settings.
+
+    Raises:
+        ConfigError: The address is open to others, and there is no key.
+        UsageError: The port is taken.
+    """
+    import uvicorn
+
+    limits = settings.server
+    check_closed(limits)
+    taken = _bound(limits)
+    made = service or Service(settings)
+    config = uvicorn.Config(
+        create_app(made),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        timeout_graceful_shutdown=max(1, round(limits.grace_seconds)),
+        h11_max_incomplete_event_size=16_384,
+        http="h11",
+        ws="none",
+        lifespan="on",
+        timeout_keep_alive=5,
+    )
+    server = _Server(config, made)
+    address, port = taken.getsockname()[:2]
+    shown = f"[{address}]" if ":" in address else address
+    listening(f"http://{shown}:{port}")
+    try:
+        server.run(sockets=[taken])
+    finally:
+        taken.close()
+
+
+def _server_class() -> Any:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """Says that it stops before it stops, so that nobody is sent here any more."""
+
+        def __init__(self, config: uvicorn.Config, service: Service) -> None:
+            super().__init__(config)
+            self._service = service
+
+        def handle_exit(self, sig: int, frame: Any) -> None:
+            self._service.state = "stopping"
+            super().handle_exit(sig, frame)
+
+    return Server
+
+
+def _Server(config: Any, service: Service) -> Any:  # noqa: N802 - stands for the class
+    return _server_class()(config, service)
+
+
+def _bound(settings: ServerSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((settings.host, settings.port))
+    except OSError as error:
+        made.close()
+        raise UsageError(
+            f"Cannot listen at {settings.host}, port {settings.port}: {error.strerror}",
+            hint="Choose another with --port, or end what listens there",
+        ) from None
+    return made
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,126 @@
+"""Uploaded files -> files of our own naming -> documents. What a caller calls a file is a label, no path."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from crossrag.files import File, identify
+from crossrag.loading.formats import PARSERS
+
+from .documents import entries
+from .wire import document_id
+
+if TYPE_CHECKING:
+    from crossrag.manifest import Entry
+    from crossrag.pipeline import Rag
+
+_LONGEST = 200
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An uploaded file."""
+
+    name: str
+    content: BinaryIO
+
+
+def label(name: str) -> str:
+    """What a reader sees: the last part of the name, without what no name needs; never empty."""
+    last = name.replace("\\", "/").rsplit("/", 1)[-1]
+    clean = "".join(
+        letter for letter in unicodedata.normalize("NFC", last) if unicodedata.category(letter)[0] != "C"
+    )
+    stem, dot, suffix = clean.strip().rpartition(".")
+    if not dot:
+        stem, suffix = suffix, ""
+    stem = stem.strip(". ")[:_LONGEST] or "file"
+    return f"{stem}.{suffix[:16]}" if suffix else stem
+
+
+def store(rag: Rag, folder: Path, given: Sequence[Given]) -> dict[str, Any]:
+    """Write the files, index them, and say of each what became of it; `schemas.UploadReply`.
+
+    Args:
+        rag: Whose index it is.
+        folder: Where the files are kept, for this collection and tenant alone.
+        given: In the order of the reply.
+    """
+    started = time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = folder.resolve()
+    # The same label twice in one upload: the last one is meant.
+    names = [label(one.name) for one in given]
+    before = entries(rag)
+    wanted: dict[str, File] = {}
+    for one, name in zip(given, names, strict=True):
+        suffix = PurePosixPath(name).suffix.lower()
+        if suffix in PARSERS:
+            path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}{suffix}"
+            _write(path, one.content)
+            wanted[name] = File(path=path, document_id=identify(path), source=name)
+    failures: dict[str, str] = {}
+    notices: tuple[str, ...] = ()
+    if wanted:
+        report = rag.index.ingest_files(list(wanted.values()), prune=False)
+        failures = {one.source: one.reason for one in (*report.failed, *report.skipped)}
+        notices = report.notices
+    after = rag.manifest.entries() if wanted else {}
+    rows = [_row(name, wanted.get(name), failures.get(name), before, after) for name in names]
+    for row, name in zip(rows, names, strict=True):
+        if (
+            row["status"] in {"failed", "skipped"}
+            and name in wanted
+            and wanted[name].document_id not in after
+        ):
+            wanted[name].path.unlink(missing_ok=True)
+    return {"files": rows, "seconds": time.perf_counter() - started, "notices": list(notices)}
+
+
+def remove(rag: Rag, folder: Path, entry: Entry) -> bool:
+    """Delete an uploaded document and its file; False where it was not uploaded."""
+    if not uploaded(folder, entry):
+        return False
+    with rag.index.only_writer():
+        rag.index.indexer().remove([entry.id])
+    Path(entry.id).unlink(missing_ok=True)
+    return True
+
+
+def uploaded(folder: Path, entry: Entry) -> bool:
+    """Whether the document came through here."""
+    return Path(entry.id).parent == folder.resolve()
+
+
+def _write(path: Path, content: BinaryIO) -> None:
+    """In one step: an upload that is cut short leaves the old file."""
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        while block := content.read(_BLOCK):
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _row(
+    name: str, file: File | None, reason: str | None, before: dict[str, Entry], after: dict[str, Entry]
+) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": name, "document_id": None, "chunks": 0, "reason": reason}
+    if file is None:
+        suffix = PurePosixPath(name).suffix
+        return row | {"status": "skipped", "reason": f"no parser for {suffix or 'its type'}"}
+    entry = after.get(file.document_id)
+    if reason is not None or entry is None:
+        return row | {"status": "failed", "reason": reason or "it holds no text"}
+    old = before.get(file.document_id)
+    status = "added" if old is None else "updated" if old.generation != entry.generation else "unchanged"
+    return row | {"status": status, "document_id": document_id(entry.id), "chunks": entry.chunks}
