@@ -8,6 +8,7 @@ import { failure } from "./states.js";
 
 const OUTCOMES = { added: "added", updated: "replaced", unchanged: "unchanged", skipped: "left out", failed: "not added" };
 const TYPING_PAUSE = 200;
+const WELL_KNOWN = [".pdf", ".docx", ".pptx", ".xlsx", ".md", ".html", ".txt", ".csv"];
 
 let page = null;
 let cursor = null;
@@ -38,7 +39,7 @@ export function openLibrary() {
   const { scope, file_types: types = [], limits } = page.status() ?? {};
   byId("drop").hidden = scope === "read";
   byId("files").setAttribute("accept", types.join());
-  byId("drop-types").textContent = limits ? `${types.join(" ")}; up to ${megabytes(limits.upload_bytes)} at once` : "";
+  byId("drop-types").textContent = limits ? `${kinds(types)}; up to ${megabytes(limits.upload_bytes)} each` : "";
   openPanel(byId("library"));
   list(false);
 }
@@ -135,6 +136,13 @@ function watchDrop(zone) {
   zone.addEventListener("drop", (event) => addFiles([...event.dataTransfer.files]));
   // A file dropped beside the zone must not replace the page.
   for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
+}
+
+/** The kinds that people look for, and how many there are beside them. */
+function kinds(types) {
+  const named = WELL_KNOWN.filter((type) => types.includes(type)).map((type) => type.slice(1));
+  const others = types.length - named.length;
+  return others > 0 ? `${named.join(", ")} and ${counted(others, "more kind")}` : named.join(", ");
 }
 
 function megabytes(bytes) {

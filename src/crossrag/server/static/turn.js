@@ -1,6 +1,6 @@
 // One question on the page: asked, answered piece by piece, stopped, or failed; with its sources and its ranking.
 
-import { streamAnswer } from "./api.js";
+import { search, streamAnswer } from "./api.js";
 import { highlighted } from "./chips.js";
 import { asMarkdown, copyText } from "./clipboard.js";
 import { element, fill, icon, iconButton } from "./dom.js";
@@ -10,6 +10,8 @@ import { rankingView } from "./ranking.js";
 import { nearestList, sourceList } from "./sources.js";
 import { checkedLine, failure, noAnswer, note, notesOf } from "./states.js";
 import { Writing } from "./writing.js";
+
+const LONGEST_REFUSAL = 160; // A longer one says more than the note that stands in its place.
 
 /**
  * `request` is what is asked: question, collection, history, where. `page` has `open(passage, citation)` and `say(text)`.
@@ -103,9 +105,10 @@ export class Turn {
     const isEmpty = answer.status === "no_answer";
     const nearest = isEmpty ? nearestList(answer.ranking.candidates, this.cards()) : [];
     if (isEmpty) fill(this.sources, nearest);
-    this.prose.hidden = isEmpty;
+    this.prose.hidden = isEmpty && answer.text.length < LONGEST_REFUSAL;
     fill(this.notes, isEmpty && noAnswer(answer, nearest.length > 0), notesOf(answer));
     this.showRanking(answer.ranking, answer.timings);
+    this.completeRanking(answer);
     this.showFoot(answer);
     this.page.say(isEmpty ? "The documents do not say." : `The answer is complete, with ${counted(answer.citations.length, "citation")}.`);
   }
@@ -140,6 +143,20 @@ export class Turn {
     if (ranking.candidates.length === 0) return;
     const isOpen = this.ranking.querySelector("details")?.open ?? true;
     fill(this.ranking, rankingView(ranking, { open: (passage) => this.page.open(passage, null), timings, isOpen }));
+  }
+
+  /** Asks for what the reranker moved out of sight; the service remembers the scores. Kept only if it is the same order. */
+  async completeRanking(answer) {
+    const { collection, where } = this.request;
+    const { candidates, query, first_stage: first } = answer.ranking;
+    if (candidates.length === 0 || (first ?? []).length > candidates.length) return;
+    try {
+      const whole = await search({ query, collection, where, top_k: candidates.length, explain: true });
+      const isSame = whole.candidates.every((each, index) => each.id === candidates[index]?.id);
+      if (isSame) this.showRanking(whole, answer.timings);
+    } catch {
+      // The view stays as it is: it shows less, and nothing that is wrong.
+    }
   }
 
   showFoot(answer) {

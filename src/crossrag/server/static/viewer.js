@@ -71,7 +71,7 @@ function draw(target) {
 }
 
 function drawPart(part, target, isProse) {
-  const text = withBreaks(part);
+  const { text } = part;
   const units = unitsOf(text);
   const marks = [
     [target.passage, "passage"],
@@ -82,22 +82,6 @@ function drawPart(part, target, isProse) {
     label && element("h3", { class: "page-label" }, label),
     element("div", { class: "plain-text" }, renderPlain({ text: text.slice(from, to), start: from }, marks)),
   ]);
-}
-
-/** Between passages the service leaves blanks; most were breaks between blocks. */
-function withBreaks(part) {
-  const units = unitsOf(part.text);
-  let text = "";
-  let done = 0;
-  for (const passage of [...part.passages].sort((a, b) => a.start - b.start)) {
-    const start = units(passage.start - part.start);
-    if (start > done) text += part.text.slice(done, start).replace(/[ \t]+$/, (blanks) => "\n".repeat(blanks.length));
-    done = Math.max(done, start);
-    const end = Math.min(part.text.length, units(passage.end - part.start));
-    if (end > done) text += part.text.slice(done, end);
-    done = Math.max(done, end);
-  }
-  return text + part.text.slice(done);
 }
 
 /** The stretches of text that are on one page each. */
