@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(epilog="Example: crossrag serve --port 8777, then open http://127.0.0.1:8777")(serve)
+    app.command(epilog="Example for a client's settings: command crossrag, arguments mcp --index PATH")(mcp)
     app.command(epilog="Example: crossrag key laptop --scope write, then add its line to crossrag.toml")(key)
 
 
@@ -45,6 +46,25 @@ def serve(
     found = loaded(index, config, [*(settings or []), *said]).settings
     _log(found)
     listen(found, listening=lambda address: show.talk(f"Listening at {address} (Ctrl-C ends it)."))
+
+
+def mcp(
+    index: IndexOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    allow_write: Annotated[bool, typer.Option("--allow-write", help="Let the client add documents.")] = False,
+) -> None:
+    """Give agents search, fetch and ask over stdio, by the Model Context Protocol."""
+    _check_installed("server,mcp", "mcp", "fastapi", "prometheus_client", "opentelemetry")
+    from crossrag.server.mcp import Tools
+    from crossrag.server.service import Service
+
+    said = ["server.mcp_write=true"] if allow_write else []
+    service = Service(loaded(index, config, [*(settings or []), *said]).settings)
+    try:
+        Tools(service).server().run()
+    finally:
+        service.close()
 
 
 def key(

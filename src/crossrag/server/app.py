@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -18,7 +19,9 @@ from .gate import Gate
 from .health import Health
 from .native import Native
 from .observing import Observer
+from .openai import OpenAI
 from .pages import Pages
+from .rerank import Rerank
 from .routing import Router
 from .schemas import ProblemReply
 
@@ -60,7 +63,7 @@ def create_app(service: Service) -> FastAPI:
         description="Answers from your own documents, with checked citations.",
         docs_url=None,
         redoc_url=None,
-        lifespan=lambda _: _lifespan(service, observer),
+        lifespan=lambda app: _lifespan(app, service, observer),
     )
     app.state.observer, app.state.service = observer, service
     router = Router(app)
@@ -68,7 +71,10 @@ def create_app(service: Service) -> FastAPI:
     Health(service, observer).register(router, PROBLEMS)
     Native(service, Feedback(service)).register(router, PROBLEMS)
     Files(service).register(router, PROBLEMS)
+    OpenAI(service).register(router, PROBLEMS)
+    Rerank(service).register(router, PROBLEMS)
     Pages().register(router)
+    app.state.sessions = _add_mcp(router, service)
     errors.register(app)
     router.check()
     app.state.router = router
@@ -76,8 +82,31 @@ def create_app(service: Service) -> FastAPI:
     return app
 
 
+def _add_mcp(router: Router, service: Service) -> Any:
+    """`/mcp`, where its package is installed; what has to run beside the application, or None."""
+    if find_spec("mcp") is None:
+        return None
+    from mcp.server.transport_security import TransportSecuritySettings
+
+    from .mcp import Tools
+
+    server = Tools(service).server()
+    # Hosts and origins are checked by the gate, for all routes alike.
+    security = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    made = server.streamable_http_app(
+        streamable_http_path="/mcp",
+        json_response=True,
+        stateless_http=True,
+        max_request_body_size=service.limits.body_bytes,
+        transport_security=security,
+    )
+    for route in made.routes:
+        router.include(route, "read")
+    return server.session_manager
+
+
 @asynccontextmanager
-async def _lifespan(service: Service, observer: Observer) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI, service: Service, observer: Observer) -> AsyncIterator[None]:
     async def warm() -> None:
         try:
             await asyncio.to_thread(service.warm_up)
@@ -85,8 +114,10 @@ async def _lifespan(service: Service, observer: Observer) -> AsyncIterator[None]
             observer.failed("start", error)
 
     warming = asyncio.create_task(warm())
+    sessions = app.state.sessions
     try:
-        yield
+        async with sessions.run() if sessions is not None else nullcontext():
+            yield
     finally:
         service.state = "stopping"
         with suppress(asyncio.CancelledError):

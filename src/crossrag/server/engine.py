@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from crossrag import asking
 from crossrag.types import Answer, Done, Event, Ranking, Turn, Where
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def rank(rag: Rag, query: str, *, top_k: int, where: Where | None, ticket: Ticket) -> Ranking:
     """All candidates, reranked."""
-    return rag._rank(query, top_k=top_k, where=where, deadline=ticket.remaining)  # noqa: SLF001
+    return asking.rank(rag, query, top_k=top_k, where=where, deadline=ticket.remaining)
 
 
 def stream(

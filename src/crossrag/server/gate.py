@@ -120,6 +120,10 @@ class Gate:
             raise Problem(
                 421, "This server has another name", hint="Name it in server.allowed_hosts if it is right"
             )
+        # Browsers send pages of other sites' requests too, and say where they are from.
+        origin = request.headers.get("origin", "").lower().partition("://")[2]
+        if origin != host and "origin" in request.headers:
+            raise Problem(403, "Pages of other sites may not ask here")
 
     async def _bounded(self, request: Request, receive: Receive, *, upload: bool) -> Receive:
         limits = self._service.limits

@@ -51,10 +51,10 @@ class Router:
         self._app.add_api_route(path, endpoint, methods=[method], **options)
         self._policies[id(self._app.routes[-1])] = path, policy, upload
 
-    def mount(self, path: str, app: Any, policy: Policy) -> None:
-        """Add another application below a path."""
-        self._app.mount(path, app)
-        self._policies[id(self._app.routes[-1])] = path, policy, False
+    def include(self, route: Any, policy: Policy) -> None:
+        """Add a route that another application has made."""
+        self._app.router.routes.append(route)
+        self._policies[id(route)] = route.path, policy, False
 
     def open(self, *paths: str) -> None:
         """Let anybody use routes that the framework has added itself."""

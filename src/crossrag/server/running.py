@@ -50,6 +50,21 @@ async def run(
         return await _first(job, left, ticket)
 
 
+async def run_for(service: Service, key: str, work: Callable[[Ticket], T]) -> T:
+    """Do blocking work for somebody who is no HTTP request.
+
+    Raises:
+        Problem: As `run`.
+    """
+    ticket = Ticket(key, time.monotonic() + service.limits.timeout)
+    never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    try:
+        async with admitted(service, ticket, never) as held:
+            return await _first(held.start(lambda: work(ticket)), never, ticket)
+    finally:
+        ticket.abandon()
+
+
 @asynccontextmanager
 async def admitted(service: Service, ticket: Ticket, left: asyncio.Future[Any]) -> AsyncIterator[Held]:
     """Hold a permit until the work is done, or has been abandoned for a while."""
