@@ -1,0 +1,215 @@
+// The page: what it knows of the service, the conversation, and who is told what.
+
+import { listDocuments, onUnauthorized, status } from "./api.js";
+import { highlighted, watchCard } from "./chips.js";
+import { byId, element, fill } from "./dom.js";
+import { clearFilters, currentFilter, offerNames, watchFilters } from "./filters.js";
+import { watchKeyboard } from "./keyboard.js";
+import { openLibrary, watchLibrary } from "./library.js";
+import { watchPanels } from "./panels.js";
+import { counted, nameOf } from "./passages.js";
+import { failure } from "./states.js";
+import { watchTheme } from "./theme.js";
+import { Turn } from "./turn.js";
+import { openDocument, watchViewer } from "./viewer.js";
+
+let service = null; // What /status says.
+let running = null;
+const turns = [];
+
+function collection() {
+  return byId("collection").value || null;
+}
+
+/** Tells a screen reader, and with `isShown` everybody, for a moment. */
+function say(words, isShown = false) {
+  byId("live").textContent = words;
+  if (!isShown) return;
+  const toast = element("p", { class: "toast", "aria-hidden": "true" }, words);
+  document.body.append(toast);
+  setTimeout(() => toast.remove(), 2200);
+}
+
+function openPassage(passage, citation) {
+  const range = citation ? [citation.passage_start, citation.passage_end] : [passage.start, passage.end];
+  const { place } = nameOf(passage);
+  openDocument({
+    documentId: passage.document_id,
+    source: passage.source,
+    place,
+    passage: range,
+    quote: citation?.quote ? highlighted(passage, citation) : null,
+    collection: collection(),
+  });
+}
+
+function historyOf(earlier) {
+  const answered = earlier.filter((turn) => turn.answer && turn.answer.text);
+  const messages = answered.flatMap((turn) => [
+    { role: "user", text: turn.request.question },
+    { role: "assistant", text: turn.answer.text },
+  ]);
+  const most = service?.limits?.history_turns ?? 20;
+  return messages.slice(-(most - (most % 2)));
+}
+
+async function ask(question) {
+  if (running || !question.trim()) return;
+  const request = { question: question.trim(), collection: collection(), history: historyOf(turns), where: currentFilter() };
+  const turn = new Turn(request, { open: openPassage, say, again });
+  for (const earlier of turns) earlier.stepBack();
+  turns.push(turn);
+  byId("turns").append(turn.element);
+  setConversing(true);
+  turn.element.scrollIntoView({ block: "start" });
+  setRunning(turn);
+  await turn.run();
+  setRunning(null);
+}
+
+/** Asks a turn's question anew, in its place at the end. */
+function again(turn) {
+  if (running) return;
+  turns.splice(turns.indexOf(turn), 1);
+  turn.element.remove();
+  ask(turn.request.question);
+}
+
+function setRunning(turn) {
+  running = turn;
+  const hadFocus = document.activeElement === byId("send") || document.activeElement === byId("stop");
+  byId("send").hidden = turn !== null;
+  byId("stop").hidden = turn === null;
+  if (hadFocus) byId(turn ? "stop" : "question").focus();
+}
+
+function setConversing(isConversing) {
+  document.body.classList.toggle("is-conversing", isConversing);
+  byId("welcome").hidden = isConversing;
+  byId("new").hidden = !isConversing;
+}
+
+function startAnew() {
+  running?.stop();
+  turns.length = 0;
+  fill(byId("turns"));
+  setConversing(false);
+  byId("question").focus();
+}
+
+function watchAsking() {
+  const field = byId("question");
+  const fit = () => {
+    field.style.blockSize = "auto";
+    field.style.blockSize = `${Math.min(field.scrollHeight, 240)}px`;
+  };
+  field.addEventListener("input", fit);
+  field.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    byId("ask").requestSubmit();
+  });
+  byId("ask").addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (running || !field.value.trim()) return;
+    const question = field.value;
+    field.value = "";
+    fit();
+    ask(question);
+  });
+  byId("stop").addEventListener("click", () => running?.stop());
+  byId("new").addEventListener("click", startAnew);
+  byId("collection").addEventListener("change", () => {
+    clearFilters();
+    startAnew();
+    showFacts();
+    learnNames();
+  });
+}
+
+/** What the service is and has; the banner says it where the service cannot be asked. */
+async function meetService() {
+  const banner = byId("banner");
+  try {
+    service = await status();
+    banner.hidden = true;
+  } catch (problem) {
+    fill(banner, failure(problem, meetService));
+    banner.hidden = false;
+    return;
+  }
+  const { collections, limits } = service;
+  const chosen = collection() ?? new URLSearchParams(location.search).get("collection");
+  fill(byId("collection"), collections.map(({ name }) => element("option", { value: name, selected: name === chosen }, name)));
+  byId("collection-label").hidden = collections.length < 2;
+  if (limits?.question_characters) byId("question").maxLength = limits.question_characters;
+  showFacts();
+  learnNames();
+}
+
+function showFacts() {
+  const chosen = service.collections.find(({ name }) => name === collection()) ?? service.collections[0];
+  const facts = byId("facts");
+  if (!chosen?.chunks) {
+    const add = element("button", { type: "button", class: "quiet text", on: { click: openLibrary } }, "Add documents");
+    fill(facts, "Nothing is indexed yet. ", add);
+    return;
+  }
+  const parts = [counted(chosen.documents, "document"), counted(chosen.chunks, "passage"), service.models.generator].filter(Boolean);
+  fill(facts, parts.join(" · "));
+}
+
+/** Names of metadata, for the filters. Only a help: without it, one types the name. */
+async function learnNames() {
+  try {
+    const { documents } = await listDocuments({ collection: collection(), limit: 100 });
+    offerNames(documents.flatMap((document) => Object.keys(document.metadata)));
+  } catch {
+    offerNames([]);
+  }
+}
+
+/** `/d/ID#START-END` opens a document, `/?q=…` puts a question into the field without asking it. */
+function followAddress() {
+  const path = /^\/d\/([^/]+)$/.exec(location.pathname);
+  const range = /^#(\d+)-(\d+)$/.exec(location.hash);
+  if (path) {
+    const passage = range ? [Number(range[1]), Number(range[2])] : null;
+    openDocument({ documentId: decodeURIComponent(path[1]), passage, collection: collection() });
+  }
+  const question = new URLSearchParams(location.search).get("q");
+  if (question) byId("question").value = question;
+}
+
+function askForKey(wasWrong) {
+  const dialog = byId("access");
+  byId("access-reason").textContent = wasWrong ? "The key was not accepted." : "It is kept in this tab until you close it.";
+  byId("access-key").value = "";
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "given" ? byId("access-key").value : null), { once: true });
+  });
+}
+
+watchTheme(say);
+watchPanels();
+watchCard();
+watchViewer((words) => say(words, true));
+watchFilters();
+watchAsking();
+watchLibrary({
+  collection,
+  status: () => service,
+  open: (document) => openDocument({ documentId: document.id, source: document.source, collection: collection() }),
+  say,
+  changed: meetService,
+});
+watchKeyboard({
+  stop: () => running?.stop(),
+  openSource: (number) => turns.at(-1)?.writing?.numbered.has(number) && openPassage(turns.at(-1).writing.numbered.get(number), null),
+});
+onUnauthorized(askForKey);
+addEventListener("online", meetService);
+await meetService();
+followAddress();
