@@ -49,7 +49,7 @@ OLD, NEW = 60, 90
 """Characters of a chunk, before and after a server's index is built anew."""
 
 
-def opened(index: Path, *, size: int = OLD, **qdrant: str) -> Rag:
+def opened(index: Path, *, size: int = OLD, **qdrant: Any) -> Rag:
     settings = Settings(
         index=IndexSettings(path=index),
         qdrant=QdrantSettings.model_validate(qdrant),
@@ -183,7 +183,7 @@ def run(
 
 def run_served(point: int, url: str, index: Path, corpus: Path) -> dict[str, Any]:
     """An index on a server, one kill while it is built anew with other settings, and what follows."""
-    where = {"url": url, "collection": f"killed-{point}"}
+    where: dict[str, Any] = {"url": url, "collection": f"killed-{point}"}
     folder = index / str(point)
 
     def ingested() -> None:

@@ -1,8 +1,8 @@
 """The store on a Qdrant server, in Qdrant Cloud or on a cluster (`qdrant-client`): same points, same ranking.
 
-What the collection's name means is looked up when it is opened; IndexMissingError says that it was replaced since.
-A write has been applied when the call returns. A time-out does not say whether it was, and is tried again: ids
-are the chunks' own, so nothing is there twice.
+What the name of the collection means is looked up at opening; IndexMissingError says that it was replaced.
+A write has been applied when the call returns. A time-out does not say whether it was, and is tried again:
+ids are the chunks' own, so nothing is there twice.
 """
 
 from __future__ import annotations
