@@ -22,11 +22,13 @@ from typing import Any
 import numpy as np  # noqa: F401 - imported once, before the forks
 import qdrant_edge  # noqa: F401
 
-from crossrag import Rag, Settings, indexing, maintenance, places
-from crossrag.config import ChunkingSettings, IndexSettings, RerankingSettings
+from crossrag import FingerprintError, Rag, Settings, indexing, maintenance, places
+from crossrag.config import ChunkingSettings, IndexSettings, QdrantSettings, RerankingSettings
 from crossrag.manifest import Manifest
 from crossrag.stores.edge import EdgeStore
 from crossrag.stores.edge_shard import Shard
+from crossrag.stores.qdrant import QdrantStore
+from crossrag.stores.qdrant_collection import Collection
 from crossrag.testing import HashedEmbedder, HashedTerms
 
 POINTS: dict[type | Any, tuple[str, ...]] = {
@@ -36,13 +38,23 @@ POINTS: dict[type | Any, tuple[str, ...]] = {
     HashedEmbedder: ("embed_documents",),
     places: ("switch", "sweep", "clear", "_flush_folder"),
 }
+SERVED: dict[type | Any, tuple[str, ...]] = {
+    QdrantStore: ("upsert", "delete_document", "take_over", "close"),
+    Collection: ("create_physical", "create_index", "_move", "_delete"),
+    Manifest: ("begin", "flip", "close"),
+    places: ("identify", "switch", "sweep", "_flush_folder"),
+}
+"""The same where the store is on a server."""
+OLD, NEW = 60, 90
+"""Characters of a chunk, before and after a server's index is built anew."""
 
 
-def opened(index: Path) -> Rag:
+def opened(index: Path, *, size: int = OLD, **qdrant: Any) -> Rag:
     settings = Settings(
         index=IndexSettings(path=index),
+        qdrant=QdrantSettings.model_validate(qdrant),
         reranking=RerankingSettings(model="none"),
-        chunking=ChunkingSettings(size=60, overlap=0),
+        chunking=ChunkingSettings(size=size, overlap=0),
     )
     return Rag(settings, embedder=HashedEmbedder(), sparse_encoder=HashedTerms())
 
@@ -58,9 +70,9 @@ def work(mode: str, index: Path, corpus: Path) -> None:
             maintenance.reindex(rag.index)
 
 
-def visible(index: Path) -> dict[str, list[str]]:
+def visible(index: Path, **where: Any) -> dict[str, list[str]]:
     """Texts that searches can find, by document, in order; the store is opened as any user would."""
-    with opened(index) as rag:
+    with opened(index, **where) as rag:
         hidden = rag.manifest.view().hidden
         found: dict[str, list[tuple[int, str]]] = {}
         for point in rag.store.scan():
@@ -71,8 +83,8 @@ def visible(index: Path) -> dict[str, list[str]]:
     return {source: [text for _, text in sorted(rows)] for source, rows in found.items()}
 
 
-def digest(index: Path) -> str:
-    with opened(index) as rag:
+def digest(index: Path, **where: Any) -> str:
+    with opened(index, **where) as rag:
         verdict = maintenance.verify(rag.index, vectors=True)
         assert verdict.agrees, verdict.differences
         return verdict.digest
@@ -102,7 +114,7 @@ def in_child(act: Callable[[], Any], *, kill_after: float | None = None) -> tupl
     return (os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0), (json.loads(said) if said else None)
 
 
-def arm(point: int) -> list[str]:
+def arm(point: int, points: dict[type | Any, tuple[str, ...]] = POINTS) -> list[str]:
     """Die at the n-th point from now; the names of those passed, where there are fewer."""
     passed: list[str] = []
 
@@ -123,7 +135,7 @@ def arm(point: int) -> list[str]:
 
         return call
 
-    for owner, names in POINTS.items():
+    for owner, names in points.items():
         for name in names:
             setattr(owner, name, wrapped(owner, name, getattr(owner, name)))
     return passed
@@ -169,6 +181,55 @@ def run(
     }
 
 
+def run_served(point: int, url: str, index: Path, corpus: Path) -> dict[str, Any]:
+    """An index on a server, one kill while it is built anew with other settings, and what follows."""
+    where: dict[str, Any] = {"url": url, "collection": f"killed-{point}"}
+    folder = index / str(point)
+
+    def ingested() -> None:
+        with opened(folder, **where) as rag:
+            rag.ingest(corpus)
+
+    def rebuilt() -> None:
+        with opened(folder, size=NEW, **where) as rag:
+            maintenance.reindex(rag.index)
+
+    def killed() -> list[str]:
+        passed = arm(point, SERVED)
+        rebuilt()
+        return passed
+
+    def seen() -> dict[str, list[str]]:
+        try:
+            return visible(folder, **where)
+        except FingerprintError:
+            return visible(folder, size=NEW, **where)
+
+    def again() -> str:
+        rebuilt()
+        return digest(folder, size=NEW, **where)
+
+    assert in_child(ingested)[0] == 0
+    signalled, said = in_child(killed)
+    return {
+        "point": point,
+        "signal": signalled,
+        "said": said,
+        "seen": in_child(seen)[1],
+        "digest": in_child(again)[1],
+    }
+
+
+def main_served() -> None:
+    url, index, corpus, step = sys.argv[2:]
+    indexing._BATCH = 2
+    for point in range(1, 1000, int(step)):
+        done = run_served(point, url, Path(index), Path(corpus))
+        print(json.dumps(done), flush=True)
+        if not done["signal"]:
+            break
+
+
 def main() -> None:
     mode, base, index, corpus, step, kills, seed = sys.argv[1:]
     indexing._BATCH = 2
@@ -188,4 +249,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main_served() if sys.argv[1] == "served" else main()

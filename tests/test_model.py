@@ -81,17 +81,17 @@ class Sync(RuleBasedStateMachine):
     @rule(number=st.integers(1, 12))
     def ingest_and_fail(self, number: int) -> None:
         countdown = [number]
-        index = self.rag.index
-        store, manifest = index._opened(create=True), index.manifest
+        pair = self.rag.index._pair
+        store, manifest = pair.store(create=True), pair.manifest
         calls = {"upsert", "flush", "delete_document", "scan", "begin", "flip", "forget"}
-        index.__dict__["_store"] = Faulty(store, calls, countdown)
-        index.__dict__["_manifest"] = Faulty(manifest, calls, countdown)
+        pair.__dict__["_store"] = Faulty(store, calls, countdown)
+        pair.__dict__["_manifest"] = Faulty(manifest, calls, countdown)
         try:
             with suppress(OSError):
                 self.rag.ingest(self.docs)
                 self.equal = True
         finally:
-            index._store, index._manifest = store, manifest
+            pair._store, pair._manifest = store, manifest
 
     @rule()
     def open_again(self) -> None:

@@ -173,11 +173,11 @@ CHUNKS = [chunk("doc", position, f"text number {position} about whales") for pos
 )
 def test_a_write_is_there_once_whatever_the_network_does(server: FakeQdrant, faults: list[Fault]) -> None:
     with closing(opened(server)) as store:
-        server.faults["PUT /collections/crossrag/points"] = list(faults)
+        server.faults["PUT /collections/crossrag-1/points"] = list(faults)
         started = time.monotonic()
         write(store, CHUNKS)
         assert time.monotonic() - started < 15
-        tries = [asked for asked in server.asked if asked.path == "/collections/crossrag/points"]
+        tries = [asked for asked in server.asked if asked.path == "/collections/crossrag-1/points"]
         assert len(tries) == len(faults) + 1
         assert all(asked.waits for asked in tries)
         assert [point.chunk for point in store.scan()] == CHUNKS
@@ -267,11 +267,30 @@ def test_a_new_collection_takes_over_in_one_step(server: FakeQdrant) -> None:
         write(new, CHUNKS[:3])
         assert (old.count(), new.count()) == (len(CHUNKS), 3)
         new.take_over()
-        assert (old.count(), new.count()) == (3, 3)
+        new.take_over()
+        assert new.count() == 3
+        with pytest.raises(IndexMissingError, match="crossrag-1 not found"):
+            old.count()
         names = [found.name for found in server.client.get_collections().collections]
         assert names == ["crossrag-2"]
-    with closing(opened(server, replace=True, fingerprint={"embedder": "other"})) as empty:
-        assert empty.count() == 0
+        with closing(opened(server, create=False)) as again:
+            assert (again.count(), again.identity) == (3, new.identity)
+
+
+def test_what_was_begun_beside_is_gone_on_with(server: FakeQdrant) -> None:
+    beside = {"beside": True, "identity": "a" * 32}
+    with pytest.raises(IndexMissingError, match="beside crossrag is gone"):
+        opened(server, create=False, **beside)
+    with closing(opened(server)) as old, closing(opened(server, **beside)) as new:
+        write(new, CHUNKS[:3])
+        with closing(opened(server, **beside)) as again:
+            assert (again.count(), old.count()) == (3, 0)
+        with closing(opened(server, beside=True)) as other:
+            assert (other.count(), other.identity == new.identity) == (0, False)
+        with pytest.raises(FingerprintError):
+            opened(server, fingerprint={"embedder": "other"}, **beside)
+        with closing(opened(server, fingerprint=None)) as whatever:
+            assert whatever.identity == old.identity
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a?b", "a#b", "ä", "x" * 101, "a b", "-a", "a\\n"])

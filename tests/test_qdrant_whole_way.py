@@ -67,8 +67,6 @@ def test_an_index_moves_to_a_server_without_embedding(
         here, there = (maintenance.verify(rag.index, vectors=True) for rag in (embedded, served))
         assert (here.digest, here.differences) == (there.digest, ())
         assert served.ingest(corpus).unchanged == 3
-        with pytest.raises(UsageError, match="embedded index"):
-            maintenance.reindex(served.index)
 
 
 def test_what_another_machine_wrote_is_not_written_over(
@@ -77,7 +75,7 @@ def test_what_another_machine_wrote_is_not_written_over(
     with made(tmp_path / "one", url=server.url) as one, made(tmp_path / "two", url=server.url) as two:
         one.ingest(corpus)
         for write in (lambda: two.ingest(corpus), lambda: maintenance.repair(two.index)):
-            with pytest.raises(UsageError, match="not written from here"):
+            with pytest.raises(UsageError, match="from another folder or machine"):
                 write()
         assert two.search("blue whale")[0].chunk == one.search("blue whale")[0].chunk
         assert maintenance.verify(one.index).agrees
@@ -124,7 +122,7 @@ def test_a_failing_server_leaves_what_the_next_run_makes_good(
     settings = {"url": server.url, "max_retries": "0"}
     with made(tmp_path / "index", **settings) as rag:
         rag.ingest(corpus / "whales.txt")
-        server.faults["PUT /collections/crossrag/points"] = [Fault("lost")]
+        server.faults["PUT /collections/crossrag-1/points"] = [Fault("lost")]
         with pytest.raises(StoreError, match="connection was cut"):
             rag.ingest(corpus)
         assert rag.ingest(corpus).failed == ()

@@ -298,10 +298,12 @@ def fail_at(rag: Rag, docs: Path, countdown: list[int], monkeypatch: pytest.Monk
     store, manifest = rag.store, rag.manifest
     with monkeypatch.context() as patched:
         patched.setattr(
-            rag.index, "_store", Faulty(store, {"upsert", "flush", "delete_document", "scan"}, countdown)
+            rag.index._pair,
+            "_store",
+            Faulty(store, {"upsert", "flush", "delete_document", "scan"}, countdown),
         )
         patched.setattr(
-            rag.index, "_manifest", Faulty(manifest, {"begin", "flip", "forget", "restamp"}, countdown)
+            rag.index._pair, "_manifest", Faulty(manifest, {"begin", "flip", "forget", "restamp"}, countdown)
         )
         patched.setattr(rag.embedder, "embed_documents", failing(rag.embedder.embed_documents, countdown))
         patched.setattr(loading.Loader, "load", failing(loading.Loader.load, countdown))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -191,29 +191,29 @@ def check_no_other_tenant(settings: Settings, home: Path) -> None:
 def store(
     settings: Settings,
     *,
-    embedder: Embedder,
-    sparse_encoder: SparseEncoder,
-    create: bool,
-    replace: bool = False,
+    dimension: int = 1,
+    fingerprint: Mapping[str, str] | None = None,
+    create: bool = False,
+    **shared: Any,
 ) -> Store:
-    """From `index.store`, with the fingerprint of everything that its contents depend on.
+    """From `index.store`.
 
     Args:
         settings: All of them.
-        embedder: Whose vectors it holds.
-        sparse_encoder: Whose terms it holds.
+        dimension: Length of the dense vectors; of no meaning for one that is there.
+        fingerprint: Everything that its contents depend on; None opens it whatever that is.
         create: Whether to make an index where there is none.
-        replace: Whether to throw away what is there, whatever it was made with.
+        shared: What only a store on a server takes.
     """
     return registry.load(
         "stores",
         settings.store,
         **_place(settings),
-        dimension=embedder.dimension,
-        fingerprint=fingerprint(settings, embedder=embedder, sparse_encoder=sparse_encoder),
+        dimension=dimension,
+        fingerprint=fingerprint,
         create=create,
-        replace=replace,
         tenant=settings.index.tenant,
+        **shared,
     )
 
 

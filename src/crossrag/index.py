@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from . import assembly, chunking, files, indexing, likeness, places, planning, registry
-from .errors import FingerprintError, StoreError, StoreLockedError, UsageError
-from .manifest import Manifest, writer_lock
+from . import assembly, chunking, files, indexing, likeness, opening, places, planning
+from .errors import FingerprintError, IndexMissingError, UsageError
 from .planning import Plan, Selection
 from .steady import Gate, SteadySearch
 
@@ -23,6 +21,8 @@ if TYPE_CHECKING:
     from .config import Settings
     from .files import File
     from .indexing import Progress
+    from .manifest import Manifest
+    from .opening import Pair
     from .protocols import Embedder, SparseEncoder, Store
     from .types import Chunk, Document, IngestReport, Rankings, SparseVector, Where
 
@@ -30,10 +30,7 @@ _PARSING = "1"
 """Another number whenever the same bytes give another text: documents are then read again, by themselves."""
 
 _EVERYTHING = Selection()
-_STORES_WITH_A_LOCK = {"edge"}
-"""They belong to one process while they are open; of others, only the manifest can say who may write."""
-_PATIENCE = 30.0
-"""Seconds to wait for another writer."""
+Result = TypeVar("Result")
 
 
 def _silent(_: Progress) -> None:
@@ -55,47 +52,38 @@ class Index:
         *,
         embedder: Callable[[], Embedder],
         sparse_encoder: Callable[[], SparseEncoder],
+        pair: Pair | None = None,
     ) -> None:
         self.settings = settings
         self._embedder = embedder
         self._sparse_encoder = sparse_encoder
-        self._opening = threading.RLock()
+        self._pair = pair or opening.pair(settings, embedder=embedder, sparse_encoder=sparse_encoder)
         self._writing = threading.RLock()
         self._gate = Gate()
-        self._store: Store | None = None
-        self._held: Store | None = None
-        """An index of other settings, opened for its lock alone."""
-        self._manifest: Manifest | None = None
-        self._counted: tuple[int, int] | None = None
-        """Epoch of the manifest, and number of passages then."""
+        self._counted: tuple[Store, int, int] | None = None
+        """Of which store, at which epoch of its manifest, and the number of passages then."""
 
     # --- reading
 
     @property
     def home(self) -> Path:
         """The folder that holds its files now."""
-        return places.home(self._folder)
+        return self._pair.home
 
     @property
-    def _folder(self) -> Path:
-        return assembly.index_folder(self.settings)
-
-    @property
-    def _manifest_file(self) -> Path:
-        return self.home / assembly.manifest_name(self.settings)
+    def folder(self) -> Path:
+        """The folder of all that is kept here of it; `home` is it or a subfolder."""
+        return self._pair.folder
 
     @property
     def store(self) -> Store:
         """The index, which must exist."""
-        return self._opened(create=False)
+        return self._pair.store(create=False)
 
     @property
     def manifest(self) -> Manifest:
         """What is indexed."""
-        with self._opening:
-            if self._manifest is None:
-                self._manifest = Manifest(self._manifest_file)
-            return self._manifest
+        return self._pair.manifest
 
     def search(
         self,
@@ -106,15 +94,33 @@ class Index:
         where: Where | None = None,
     ) -> Rankings:
         """As `Store.search`; sees every document whole, also while documents are written."""
-        return SteadySearch(self.store, self.manifest).search(dense, sparse, limit=limit, where=where)
+        return self._asked(
+            lambda store: SteadySearch(store, self.manifest).search(dense, sparse, limit=limit, where=where)
+        )
+
+    def neighbours(self, chunk: Chunk, radius: int) -> list[Chunk]:
+        """As `Store.neighbours`."""
+        return self._asked(lambda store: store.neighbours(chunk, radius))
 
     def count(self) -> int:
         """Passages in the store, counted once for each state of the manifest: an engine counts one by one."""
+        return self._asked(self._count)
+
+    def _count(self, store: Store) -> int:
         epoch = self.manifest.view().epoch
         counted = self._counted
-        if counted is None or counted[0] != epoch:
-            self._counted = counted = epoch, self.store.count()
-        return counted[1]
+        if counted is None or counted[:2] != (store, epoch):
+            self._counted = counted = store, epoch, store.count()
+        return counted[2]
+
+    def _asked(self, work: Callable[[Store], Result]) -> Result:
+        store = self.store
+        try:
+            return work(store)
+        except IndexMissingError:
+            # Another process has put another index in its place, which is the one to ask now.
+            self._pair.leave(store)
+            return work(self.store)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -134,7 +140,7 @@ class Index:
         """What `ingest` would do; writes nothing, and needs no index."""
         roots = _existing(roots)
         found = _collected(roots, selection)
-        known = self.manifest.entries() if self._manifest_file.is_file() else {}
+        known = self.manifest.entries() if self._pair.manifest_file.is_file() else {}
         wanted = {file.document_id for file in found.files}
         prunable = known if selection.prune else ()
         plan = planning.compare(
@@ -189,7 +195,7 @@ class Index:
             UsageError: There are documents in it already.
         """
         with self._turn():
-            if self._manifest_file.is_file() and self.manifest.entries():
+            if self._pair.manifest_file.is_file() and self.manifest.entries():
                 raise UsageError(
                     f"The index at {self.settings.index.path} is not empty", hint="Choose another --index"
                 )
@@ -205,12 +211,8 @@ class Index:
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """Be the only one to write, among the threads of this process and other processes."""
-        with self._writing:
-            if self.settings.store in _STORES_WITH_A_LOCK:
-                yield
-                return
-            with writer_lock(self.home / "writer.lock", seconds=_PATIENCE):
-                yield
+        with self._writing, self._pair.turn():
+            yield
 
     @contextmanager
     def only_writer(self, *, foreign: bool = False) -> Iterator[None]:
@@ -225,31 +227,35 @@ class Index:
         """
         with self._turn():
             try:
-                self._opened(create=False)
+                store = self.store
             except FingerprintError:
                 if not foreign:
                     raise
-                self._hold()
+                self._pair.hold()
+            else:
+                self._pair.check_ours(store)
             yield
 
-    def exchange(self, switch: Callable[[], None]) -> None:
-        """Let searches end, switch to the index that was built beside this one, and let them go on there."""
+    def exchange(self, fresh: Index) -> None:
+        """Let searches end, put the index that was built beside in this one's place, let them go on."""
         with self._gate.alone():
-            switch()
-            self._close()
-            places.sweep(self._folder)
+            self._pair.replace_by(fresh._pair)
+            self._counted = None
 
     def beside(self, folder: Path) -> Index:
         """An index with the same settings and models in another folder."""
         return Index(
-            placed(self.settings, folder), embedder=self._embedder, sparse_encoder=self._sparse_encoder
+            self.settings,
+            embedder=self._embedder,
+            sparse_encoder=self._sparse_encoder,
+            pair=self._pair.beside(folder),
         )
 
     def indexer(self) -> indexing.Indexer:
         """What writes documents into this index, which is made if there is none."""
         places.check_room(self.home, 0)
-        store = self._opened(create=True)
-        self._refuse_unknown(store)
+        store = self._pair.store(create=True)
+        self._pair.check_ours(store)
         return indexing.Indexer(
             store=store,
             manifest=self.manifest,
@@ -266,9 +272,7 @@ class Index:
     @property
     def fingerprint(self) -> dict[str, str]:
         """What everything in it is made with, part by part."""
-        return assembly.fingerprint(
-            self.settings, embedder=self._embedder(), sparse_encoder=self._sparse_encoder()
-        )
+        return self._pair.fingerprint
 
     @property
     def recipe(self) -> str:
@@ -283,79 +287,15 @@ class Index:
     def close(self) -> None:
         """Let go of the files; closing twice is fine, and the next use opens them again."""
         with self._gate.alone():
-            self._close()
-
-    def _close(self) -> None:
-        with self._opening:
-            store, self._store = self._store, None
+            self._pair.close()
             self._counted = None
-            manifest, self._manifest = self._manifest, None
-            if manifest is not None:
-                manifest.close()
-            for one in (store, self._held):
-                if one is not None:
-                    one.close()
-            self._held = None
-
-    def _opened(self, *, create: bool) -> Store:
-        with self._opening:
-            if self._store is None:
-                home = self.home
-                if create and not (self.manifest.entries() or self.manifest.transitions()):
-                    places.clear_unfinished(home)
-                self._store = self._assembled(create=create)
-                places.sweep(self._folder)
-            return self._store
-
-    def _assembled(self, *, create: bool, replace: bool = False) -> Store:
-        embedded = self.settings.store != "qdrant"
-        return assembly.store(
-            placed(self.settings, self.home) if embedded else self.settings,
-            embedder=self._embedder(),
-            sparse_encoder=self._sparse_encoder(),
-            create=create,
-            replace=replace,
-        )
-
-    def _hold(self) -> None:
-        """Open the store by the fingerprint that it has, so that nobody else can."""
-        home = self.home
-        fingerprint = json.loads((home / "fingerprint.json").read_text(encoding="utf-8"))
-        self._held = registry.load(
-            "stores", self.settings.index.store, path=home, dimension=1, fingerprint=fingerprint
-        )
 
     def _drop(self) -> None:
         """Throw everything away, unless another process has it open; a damaged index may go."""
         assembly.check_no_other_tenant(self.settings, self.home)
-        if (self.home / "fingerprint.json").is_file():
-            try:
-                self._opened(create=True)
-            except StoreLockedError:
-                raise
-            except (FingerprintError, StoreError):
-                pass
         with self._gate.alone():
-            self._close()
-            places.clear_all(self._folder)
-            if self.settings.store == "qdrant":
-                # Another collection takes the place of the old one, whatever that was made with.
-                self._store = self._assembled(create=True, replace=True)
-
-    def _refuse_unknown(self, store: Store) -> None:
-        """What another machine wrote is no leftover: a server's points are known where they came from.
-
-        Raises:
-            UsageError: The collection holds chunks, and nothing is known here of any document.
-        """
-        if self.settings.store in _STORES_WITH_A_LOCK or self.manifest.entries():
-            return
-        if not self.manifest.transitions() and (count := store.count()):
-            raise UsageError(
-                f"{assembly.place(self.settings)} holds {count} chunks that were not written from here",
-                hint="Ingest where they came from, choose another qdrant.collection, "
-                "or begin anew from here with `crossrag ingest --rebuild PATH`",
-            )
+            self._pair.clear()
+            self._counted = None
 
     def _split(self, document: Document, generation: str) -> Sequence[Chunk]:
         cut = self.settings.chunking
@@ -368,11 +308,6 @@ class Index:
             generation=generation,
         )
         return [replace(chunk, minhash=likeness.mark(chunk.text)) for chunk in chunks]
-
-
-def placed(settings: Settings, folder: Path) -> Settings:
-    """The same settings for an index in another folder."""
-    return settings.model_copy(update={"index": settings.index.model_copy(update={"path": folder})})
 
 
 def _collected(roots: Sequence[Path], selection: Selection) -> files.Found:

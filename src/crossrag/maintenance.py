@@ -113,15 +113,10 @@ def reindex(
         IndexMissingError: There is no index.
         StoreError: Documents cannot be read any more; the old index stands.
     """
-    path = index.settings.index.path
-    if index.settings.store != "edge":
-        raise UsageError(
-            "Only an embedded index can be built anew beside itself", hint="Use `crossrag ingest --rebuild`"
-        )
     with index.only_writer(foreign=True):
         assembly.check_no_other_tenant(index.settings, index.home)
         wanted = [_file(*row) for row in manifest.listed(index.home / assembly.manifest_name(index.settings))]
-        new = places.beside(path)
+        new = places.beside(index.folder)
         with _built(index, new) as fresh:
             report = fresh.ingest_files(wanted, progress=progress)
             lost = [*report.failed, *report.skipped]
@@ -131,7 +126,7 @@ def reindex(
                     f" {lost[0].source} ({lost[0].reason}); the old index stands",
                     hint="Mend the files or ingest their folder, or switch without them by --drop-missing",
                 )
-        index.exchange(lambda: places.switch(path, new))
+            index.exchange(fresh)
     return report
 
 
@@ -147,7 +142,6 @@ def _built(index: Index, folder: Path) -> Iterator[Index]:
     try:
         yield fresh
     finally:
-        # Closing flushes: what is switched to is whole and on disk.
         fresh.close()
 
 

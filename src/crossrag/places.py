@@ -9,12 +9,14 @@ import os
 import re
 import shutil
 from pathlib import Path
+from uuid import uuid4
 
 from .errors import StoreError
 
 _POINTER = "current"
 _SUBFOLDER = re.compile(r"index-(\d{1,9})")
-_STORE_FILES = ("fingerprint.json", "fingerprint.new", "holder.json", "holder.new")
+_IDENTITY = "identity"
+_STORE_FILES = ("fingerprint.json", "fingerprint.new", "holder.json", "holder.new", _IDENTITY, "identity.new")
 _ENGINE = {"edge_config.json", "segments", "wal"}
 _SPARE_BYTES = 64 << 20
 """Left free on disk: the engine's log and what it maps into memory may take 53 MB, whatever is in it."""
@@ -55,13 +57,34 @@ def switch(path: Path, new: Path) -> None:
 
     Whoever looks, whenever this is cut short, finds the old index or the new one.
     """
-    temporary = path / f"{_POINTER}.new"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(new.name)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path / _POINTER)
-    _flush_folder(path)
+    _write(path / _POINTER, new.name)
+
+
+def identity(home: Path) -> str:
+    """The random name that a folder shares with its collection on a server; empty where it has none."""
+    try:
+        return (home / _IDENTITY).read_text(encoding="ascii").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(
+            f"{home / _IDENTITY} cannot be read: {error}", hint="Check its permissions"
+        ) from None
+
+
+def identify(home: Path) -> str:
+    """The same, given to it if it has none."""
+    if not (known := identity(home)):
+        home.mkdir(parents=True, exist_ok=True)
+        _write(home / _IDENTITY, known := uuid4().hex)
+    return known
+
+
+def identified(path: Path, wanted: str) -> Path | None:
+    """The folder of that identity, within an index's or that itself; None where there is none."""
+    present = home(path)
+    folders = [present, path, *(folder for _, folder in _subfolders(path))]
+    return next((folder for folder in folders if wanted and identity(folder) == wanted), None)
 
 
 def sweep(path: Path) -> None:
@@ -125,6 +148,17 @@ def _subfolders(path: Path) -> list[tuple[int, Path]]:
         return []
     found = ((_SUBFOLDER.fullmatch(entry.name), entry) for entry in path.iterdir() if entry.is_dir())
     return sorted((int(match[1]), entry) for match, entry in found if match)
+
+
+def _write(file: Path, text: str) -> None:
+    """In one step, and on disk when this returns."""
+    temporary = file.with_name(f"{file.name}.new")
+    with temporary.open("w", encoding="utf-8") as written:
+        written.write(text)
+        written.flush()
+        os.fsync(written.fileno())
+    temporary.replace(file)
+    _flush_folder(file.parent)
 
 
 def _flush_folder(path: Path) -> None:

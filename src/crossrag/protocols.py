@@ -88,7 +88,16 @@ class Reranker(Protocol):
 
 @runtime_checkable
 class Store(Protocol):
-    """Holds chunks with their vectors and finds them again. Belongs to one process while it is open."""
+    """Holds chunks with their vectors and finds them again; never those of another tenant."""
+
+    @property
+    def tenant(self) -> str:
+        """Whose chunks these are; the empty name is the default tenant."""
+        ...
+
+    def for_tenant(self, tenant: str) -> Store:
+        """The same open store for somebody else; closing either closes both."""
+        ...
 
     def upsert(
         self, chunks: Sequence[Chunk], dense: NDArray[np.float32], sparse: Sequence[SparseVector]
@@ -154,6 +163,23 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Flush and let go of the index. Closing twice is fine."""
+        ...
+
+
+@runtime_checkable
+class SharedStore(Store, Protocol):
+    """A store on a server, under a name that can come to mean another index while this one is open.
+
+    From then on, IndexMissingError says that the opened one is gone.
+    """
+
+    @property
+    def identity(self) -> str:
+        """Of what was opened; no other index under the name has or had it."""
+        ...
+
+    def take_over(self) -> None:
+        """In one step, let the name mean this index; what it meant before is deleted. Can be repeated."""
         ...
 
 

@@ -28,14 +28,15 @@ def load(
     source: str,
     metadata: Mapping[str, Any] | None = None,
     fields: Sequence[str] = (),
+    limits: Limits | None = None,
 ) -> Document:
     """Read a file; the arguments are those of `load_bytes`.
 
     Raises:
-        LoadError: It cannot be read, or not as what its suffix says.
+        LoadError: It cannot be read, or not as what its suffix says, or is larger than allowed.
     """
-    data = read_regular(path, source)
-    return load_bytes(
+    data = read_regular(path, source, limit=limits.file_bytes if limits else None)
+    document = load_bytes(
         data,
         suffix=path.suffix,
         document_id=document_id,
@@ -43,6 +44,12 @@ def load(
         metadata=metadata,
         fields=fields,
     )
+    if limits and len(document.text) > limits.text_characters:
+        raise LoadError(
+            f"{source}: has {len(document.text)} characters of text, more than {limits.text_characters}",
+            hint="Split it into several files",
+        )
+    return document
 
 
 def load_bytes(
@@ -88,37 +95,6 @@ def load_bytes(
     )
 
 
-def load_limited(
-    path: Path,
-    *,
-    document_id: str,
-    source: str,
-    limits: Limits,
-    metadata: Mapping[str, Any] | None = None,
-    fields: Sequence[str] = (),
-) -> Document:
-    """Read a file that `check_regular` has passed, if neither it nor its text is larger than allowed.
-
-    Raises:
-        LoadError: It is, or as `load` says.
-    """
-    data = _read(path, source, limits.file_bytes)
-    document = load_bytes(
-        data,
-        suffix=path.suffix,
-        document_id=document_id,
-        source=source,
-        metadata=metadata,
-        fields=fields,
-    )
-    if len(document.text) > limits.text_characters:
-        raise LoadError(
-            f"{source}: has {len(document.text)} characters of text, more than {limits.text_characters}",
-            hint="Split it into several files",
-        )
-    return document
-
-
 def read_regular(path: Path, source: str, *, limit: int | None = None) -> bytes:
     """The bytes of a regular file; a pipe or a device is never waited for.
 
@@ -126,10 +102,6 @@ def read_regular(path: Path, source: str, *, limit: int | None = None) -> bytes:
         LoadError: It is none, it cannot be read, or it has more than `limit` bytes.
     """
     check_regular(path, source)
-    return _read(path, source, limit)
-
-
-def _read(path: Path, source: str, limit: int | None) -> bytes:
     try:
         # Another process may have put a pipe in its place by now; opening must not wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))

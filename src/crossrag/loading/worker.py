@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from crossrag.errors import LoadError
 
-from .documents import load_limited
+from .documents import load
 from .frames import read_frame, write_frame
 from .limits import OUT_OF_MEMORY, Limits, forbid_core_dumps, limit_this_process, peak_memory
 
@@ -99,7 +99,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _document(request: dict[str, Any], limits: Limits) -> dict[str, Any]:
-    document = load_limited(
+    document = load(
         Path(request["path"]),
         document_id=request["document_id"],
         source=request["source"],

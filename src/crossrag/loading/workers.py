@@ -17,7 +17,7 @@ from typing import Any, Self
 from crossrag.errors import LoadError, UsageError
 from crossrag.types import Document
 
-from .documents import check_regular, load_limited
+from .documents import check_regular, load
 from .formats import is_plain
 from .limits import Limits
 from .process import ParsingProcess
@@ -61,7 +61,7 @@ class Loader:
         source = clean_text(source)
         size = check_regular(path, source, limit=self._limits.file_bytes)
         if is_plain(path.suffix) and size <= _IN_PROCESS_BYTES:
-            return load_limited(
+            return load(
                 path,
                 document_id=document_id,
                 source=source,

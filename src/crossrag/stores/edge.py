@@ -36,9 +36,8 @@ class EdgeStore:
         path: Folder of the shard; made if `create`, else it must hold one.
         dimension: Length of the dense vectors.
         fingerprint: What the vectors and chunks were made with, part by part. Written beside a new shard,
-            compared with an old one.
+            compared with an old one; None takes an old one, whatever it was made with.
         create: Whether to make a shard where there is none.
-        replace: Whether to throw away the shard that is there, whatever it was made with.
         tenant: Whose chunks are read and written; those of others are not there. Tenants share the
             folder and its fingerprint.
 
@@ -54,9 +53,8 @@ class EdgeStore:
         path: Path,
         *,
         dimension: int,
-        fingerprint: Mapping[str, str],
+        fingerprint: Mapping[str, str] | None,
         create: bool = False,
-        replace: bool = False,
         tenant: str = "",
     ) -> None:
         import qdrant_edge
@@ -64,9 +62,7 @@ class EdgeStore:
         self._edge = qdrant_edge
         self._dialect = _EdgeDialect()
         self.tenant = points.check_tenant(tenant)
-        self._shard = Shard(
-            path, dimension=dimension, fingerprint=fingerprint, create=create, replace=replace
-        )
+        self._shard = Shard(path, dimension=dimension, fingerprint=fingerprint, create=create)
 
     def for_tenant(self, tenant: str) -> Self:
         """The same open shard for somebody else; closing either closes both.

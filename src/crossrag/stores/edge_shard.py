@@ -26,7 +26,7 @@ class Shard:
     """Arguments and errors are those of `EdgeStore`."""
 
     def __init__(
-        self, path: Path, *, dimension: int, fingerprint: Mapping[str, str], create: bool, replace: bool
+        self, path: Path, *, dimension: int, fingerprint: Mapping[str, str] | None, create: bool
     ) -> None:
         import qdrant_edge
 
@@ -39,10 +39,6 @@ class Shard:
                 f"There is no index at {path}", hint="Make one with `crossrag ingest PATH`"
             )
         with self.translated("open"):
-            if replace and record.is_file():
-                self._check_unlocked(folder)
-                record.unlink()
-                shutil.rmtree(folder, ignore_errors=True)
             if record.is_file():
                 # The lock first: whoever goes on after a FingerprintError must not meet another process.
                 self._shard = qdrant_edge.EdgeShard.load(str(folder))
@@ -82,14 +78,14 @@ class Shard:
             self._shard = None
             (self._path / "holder.json").unlink(missing_ok=True)
 
-    def _claim(self, record: Path, fingerprint: Mapping[str, str]) -> None:
+    def _claim(self, record: Path, fingerprint: Mapping[str, str] | None) -> None:
         """Compare or write the fingerprint, and say who holds the index."""
-        if record.is_file():
+        if record.is_file() and fingerprint is not None:
             check_fingerprint(_read_record(record), fingerprint, self._path)
         with self.translated("write to"):
             if not record.is_file():
                 # Last, and in one step: a shard without its fingerprint is one whose creation was cut short.
-                _write_whole(record, json.dumps(dict(fingerprint), indent=1, sort_keys=True))
+                _write_whole(record, json.dumps(dict(fingerprint or {}), indent=1, sort_keys=True))
             holder = {"pid": os.getpid(), "command": Path(sys.argv[0]).name}
             _write_whole(self._path / "holder.json", json.dumps(holder))
 
@@ -109,7 +105,7 @@ class Shard:
         return made
 
     def _remove_unfinished(self, folder: Path, leftovers: set[str]) -> None:
-        """A shard without a fingerprint was cut short while it was made, or while it was thrown away."""
+        """A shard without a fingerprint was cut short while it was made."""
         if strange := sorted(leftovers - {"edge_config.json", "segments", "wal"}):
             raise StoreError(
                 f"{folder} holds {strange[0]}, which is no part of an index",

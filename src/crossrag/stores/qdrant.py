@@ -1,5 +1,6 @@
 """The store on a Qdrant server, in Qdrant Cloud or on a cluster (`qdrant-client`): same points, same ranking.
 
+What the name of the collection means is looked up at opening; IndexMissingError says that it was replaced.
 A write has been applied when the call returns. A time-out does not say whether it was, and is tried again:
 ids are the chunks' own, so nothing is there twice.
 """
@@ -11,6 +12,7 @@ from collections.abc import Collection as Names
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
 
 from qdrant_client import QdrantClient, models
 
@@ -23,7 +25,7 @@ from . import points
 from .conditions import translate
 from .patience import Patience
 from .points import DENSE, SPARSE, TENANT, Scored
-from .qdrant_collection import Collection, Quantization, Shape
+from .qdrant_collection import Collection, Found, Quantization, Shape
 from .qdrant_connection import Connection, Server
 from .qdrant_points import ClientDialect, batches
 
@@ -38,11 +40,12 @@ class QdrantStore:
     Args:
         url: `http://HOST:6333` or `https://…`.
         dimension: Length of the dense vectors.
-        fingerprint: What the vectors and chunks were made with; kept in the collection's metadata.
+        fingerprint: What the vectors and chunks were made with; kept in the collection's metadata. None takes
+            one that is there, whatever it was made with.
         collection: Its name, which becomes an alias of `NAME-1`.
         create: Whether to make one where there is none.
-        replace: Whether to put an empty one in its place, whatever it was made with.
-        beside: Whether to write to a new one that nobody sees until `take_over`.
+        beside: Whether to open another one than the name means, which nobody sees until `take_over`.
+        identity: Of a collection that is made, and of the one beside; a random one where it is empty.
         tenant: Whose chunks are read and written; those of others are not there.
         api_key: None for QDRANT_API_KEY.
         grpc: Whether to speak gRPC, at `grpc_port`.
@@ -70,11 +73,11 @@ class QdrantStore:
         url: str,
         *,
         dimension: int,
-        fingerprint: Mapping[str, str],
+        fingerprint: Mapping[str, str] | None,
         collection: str = "crossrag",
         create: bool = False,
-        replace: bool = False,
         beside: bool = False,
+        identity: str = "",
         tenant: str = "",
         api_key: str | None = None,
         grpc: bool = False,
@@ -109,19 +112,23 @@ class QdrantStore:
         )
         self._connection: Connection | None = Connection(server, client)
         try:
-            self._collection = Collection(self._opened, collection, shape=shape, fingerprint=fingerprint)
-            self._indexed = self._found(create=create, replace=replace, beside=beside)
+            self._collection = Collection(
+                self._opened,
+                collection,
+                shape=shape,
+                fingerprint=fingerprint,
+                identity=identity or uuid4().hex,
+            )
+            found = self._found(create=create, beside=beside)
         except BaseException:
             self.close()
             raise
+        # Its own name: what the alias means may change between two requests.
+        self._name, self._identity, self._indexed = found
 
-    def _found(self, *, create: bool, replace: bool, beside: bool) -> dict[str, str]:
-        self._name = self._collection.name
-        if beside or replace:
-            self._name = self._collection.create_beside()
-            if not beside:
-                self.take_over()
-            return dict(points.STANDING_INDEXES)
+    def _found(self, *, create: bool, beside: bool) -> Found:
+        if beside:
+            return self._collection.open_beside(create=create)
         try:
             return self._collection.open()
         except IndexMissingError:
@@ -129,6 +136,11 @@ class QdrantStore:
                 raise
             self._collection.create()
             return self._collection.open()
+
+    @property
+    def identity(self) -> str:
+        """Of the collection; an empty one is of an earlier crossrag."""
+        return self._identity
 
     def for_tenant(self, tenant: str) -> Self:
         """The same connection for somebody else; closing either closes the client of both.
@@ -141,9 +153,8 @@ class QdrantStore:
         return other
 
     def take_over(self) -> None:
-        """What was written beside is from now on, in one step, the collection; the old one is deleted."""
+        """From now on, in one step, the name means this collection; all others under the name are deleted."""
         self._collection.point_to(self._name)
-        self._name = self._collection.name
 
     def drop(self) -> None:
         """Delete the collection, of all tenants."""

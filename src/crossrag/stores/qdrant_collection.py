@@ -1,6 +1,6 @@
 """A collection on a Qdrant server: made, found, checked, replaced. Its name is an alias and can be moved.
 
-`crossrag` is the alias of `crossrag-1`; what it was made with stands in the collection's own metadata.
+`crossrag` is the alias of `crossrag-1`, in whose metadata stand what it was made with and its identity.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from qdrant_client import models
 
 from crossrag.errors import ConfigError, IndexMissingError, StoreError
 
 from .points import DENSE, SPARSE, STANDING_INDEXES, TENANT, check_fingerprint
-from .qdrant_connection import Connection, DeniedError, ExistsError
+from .qdrant_connection import Connection, DeniedError, ExistsError, MissingError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
-_MARK = "crossrag"
+_MARK, _IDENTITY = "crossrag", "crossrag_identity"
 
 Quantization = Literal["none", "scalar", "binary"]
 
@@ -36,15 +36,38 @@ class Shape:
     on_disk: bool = False
 
 
+class Found(NamedTuple):
+    """A collection that is there."""
+
+    name: str
+    """Its own, no alias."""
+    identity: str
+    indexes: dict[str, str]
+    """Payload path -> type, of those that it has."""
+
+
 class Collection:
     """One name on one server.
+
+    Args:
+        connection: To the server.
+        name: Becomes an alias.
+        shape: Of new collections.
+        fingerprint: What a new one is made with, and an old one must have been; None takes any.
+        identity: Of new collections; no other one has it.
 
     Raises:
         ConfigError: The name is none.
     """
 
     def __init__(
-        self, connection: Connection, name: str, *, shape: Shape, fingerprint: Mapping[str, str]
+        self,
+        connection: Connection,
+        name: str,
+        *,
+        shape: Shape,
+        fingerprint: Mapping[str, str] | None,
+        identity: str,
     ) -> None:
         if not _NAME.fullmatch(name):
             raise ConfigError(
@@ -53,32 +76,50 @@ class Collection:
         self._connection = connection
         self.name = name
         self._shape = shape
-        self._fingerprint = dict(fingerprint)
+        self._fingerprint = fingerprint
+        self._identity = identity
 
-    def open(self) -> dict[str, str]:
-        """Check what the collection was made with; payload path -> type, of the indexes that it has.
+    def open(self) -> Found:
+        """The collection that the name means now.
 
         Raises:
             IndexMissingError: There is none.
             FingerprintError: It was made with other settings.
             StoreError: It was not made by crossrag.
         """
-        url = self._connection.server.url
+        try:
+            return self._checked(self._meant())
+        except MissingError:
+            # It was replaced between the two questions.
+            return self._checked(self._meant())
+
+    def _meant(self) -> tuple[Found, Mapping[str, Any]]:
         physical = self.physical()
         if physical is None:
             raise IndexMissingError(
-                f"There is no collection {self.name} at {url}",
+                f"There is no collection {self.name} at {self._connection.server.url}",
                 hint="Make it with `crossrag ingest PATH`, or check qdrant.collection",
             )
+        return self._look(physical)
+
+    def _look(self, physical: str) -> tuple[Found, Mapping[str, Any]]:
+        """A collection, and all that it says of itself."""
         found = self._connection.call("open", lambda client: client.get_collection(physical))
-        stored = (found.config.metadata or {}).get(_MARK)
+        said = found.config.metadata or {}
+        indexes = {path: str(info.data_type) for path, info in (found.payload_schema or {}).items()}
+        return Found(physical, str(said.get(_IDENTITY, "")), indexes), said
+
+    def _checked(self, looked: tuple[Found, Mapping[str, Any]]) -> Found:
+        found, said = looked
+        url, stored = self._connection.server.url, said.get(_MARK)
         if not isinstance(stored, dict):
             raise StoreError(
                 f"The collection {self.name} at {url} was not made by crossrag",
                 hint="Choose another qdrant.collection",
             )
-        check_fingerprint(stored, self._fingerprint, f"{url}, collection {self.name},")
-        return {path: str(info.data_type) for path, info in (found.payload_schema or {}).items()}
+        if self._fingerprint is not None:
+            check_fingerprint(stored, self._fingerprint, f"{url}, collection {self.name},")
+        return found
 
     def create(self) -> None:
         """Make the first one, unless there is one; cut short anywhere, it can be done again."""
@@ -88,12 +129,30 @@ class Collection:
             # Last: a collection without its alias is one whose making was cut short.
             self.point_to(first)
 
-    def create_beside(self) -> str:
-        """Make another one that nobody sees yet; its name."""
-        numbers = [self._number(name) for name in self._names()]
-        beside = f"{self.name}-{max(numbers, default=0) + 1}"
-        self.create_physical(beside)
-        return beside
+    def open_beside(self, *, create: bool) -> Found:
+        """The one of this identity, which nobody sees yet; what was begun is gone on with.
+
+        Raises:
+            IndexMissingError: There is none, and none is to be made.
+            FingerprintError: It was made with other settings.
+        """
+        meant, names = self.physical(), self._numbered()
+        for name in names:
+            looked = self._look(name)
+            if name != meant and looked[0].identity == self._identity:
+                self.create_physical(name)
+                return self._checked(looked)
+        if not create:
+            raise IndexMissingError(
+                f"The collection that was built beside {self.name} is gone", hint="Run the command again"
+            )
+        number = max(map(self._number, names), default=0)
+        while True:
+            number += 1
+            self.create_physical(f"{self.name}-{number}")
+            looked = self._look(f"{self.name}-{number}")
+            if looked[0].identity == self._identity:  # or another process was faster
+                return self._checked(looked)
 
     def create_physical(self, name: str) -> None:
         """With all indexes; what is there already stays."""
@@ -120,7 +179,7 @@ class Collection:
             "shard_number": shape.shard_number,
             "replication_factor": shape.replication_factor,
             "write_consistency_factor": shape.write_consistency_factor,
-            "metadata": {_MARK: self._fingerprint},
+            "metadata": {_MARK: dict(self._fingerprint or {}), _IDENTITY: self._identity},
         }
 
     def create_index(self, path: str, kind: str, *, name: str = "") -> None:
@@ -136,6 +195,13 @@ class Collection:
     def point_to(self, physical: str) -> None:
         """From now on, in one step, the name means this collection; all others under the name are deleted."""
         before = self.physical()
+        if before != physical:
+            self._move(before, physical)
+        for name in self._numbered():
+            if name != physical:
+                self._delete(name)
+
+    def _move(self, before: str | None, physical: str) -> None:
         operations: list[models.AliasOperations] = []
         if before is not None and before != self.name:
             operations.append(
@@ -153,9 +219,6 @@ class Collection:
             "write to",
             lambda client: client.update_collection_aliases(change_aliases_operations=operations),
         )
-        for name in self._names():
-            if self._number(name) and name != physical:
-                self._delete(name)
 
     def drop(self) -> None:
         """Delete what the name stands for, and the name."""
@@ -184,6 +247,9 @@ class Collection:
     def _names(self) -> list[str]:
         found = self._connection.call("read", lambda client: client.get_collections()).collections
         return sorted(description.name for description in found)
+
+    def _numbered(self) -> list[str]:
+        return [name for name in self._names() if self._number(name)]
 
     def _delete(self, name: str) -> None:
         self._connection.call("write to", lambda client: client.delete_collection(name))

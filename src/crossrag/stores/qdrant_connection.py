@@ -18,7 +18,7 @@ from qdrant_client import QdrantClient
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from crossrag.errors import ConfigError, StoreError
+from crossrag.errors import ConfigError, IndexMissingError, StoreError
 
 from .patience import Patience, Trouble
 
@@ -39,8 +39,8 @@ _STATUS_OF_GRPC = {
 }
 
 
-class MissingError(StoreError):
-    """The server has no such collection."""
+class MissingError(IndexMissingError):
+    """The server has no such collection, or has it no longer."""
 
 
 class DeniedError(StoreError):

@@ -35,7 +35,7 @@ def diagnose(*, url: str, collection: str, timeout: float = 30.0, **server: Any)
     there = Server(url=url, timeout=min(timeout, 10.0), patience=_PATIENCE, **own)
     connection = Connection(there)
     try:
-        named = Collection(connection, collection, shape=Shape(dimension=1), fingerprint={})
+        named = Collection(connection, collection, shape=Shape(dimension=1), fingerprint=None, identity="")
         found = connection.call("reach", lambda client: client.info())
         if "qdrant" not in found.title.lower():
             raise StoreError(f"{url} is {found.title[:100]!r}, no Qdrant", hint="Check qdrant.url")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from .contracts import TEXTS
 from .filter_contract import WHERE, FilterContract, random_filter
@@ -16,18 +16,10 @@ if TYPE_CHECKING:
 TENANTS = ("", "blue", "blue-2")
 
 
-class Shared(Protocol):
-    """A store that others share."""
-
-    def for_tenant(self, tenant: str) -> Store:
-        """The same index for somebody else."""
-        ...
-
-
 class TenantContract(FilterContract):
     """Tenants of a store; inherit it beside `StoreContract`."""
 
-    def fill_tenants(self, store: Shared) -> dict[str, Store]:
+    def fill_tenants(self, store: Store) -> dict[str, Store]:
         """The same ids in each, nearly the same texts, and the owner's name in the metadata."""
         stores = {tenant: store.for_tenant(tenant) for tenant in TENANTS}
         for number, (tenant, own) in enumerate(stores.items()):
@@ -43,7 +35,7 @@ class TenantContract(FilterContract):
         ]
         store.upsert(chunks, self.embedder.embed_documents(texts), self.terms.encode_documents(texts))
 
-    def test_no_tenant_meets_another(self, store: Shared) -> None:
+    def test_no_tenant_meets_another(self, store: Store) -> None:
         """Whatever is asked: filters that name tenants, negations, generations, neighbours, counts, scans."""
         stores = self.fill_tenants(store)
         chance = random.Random(self.seed)  # noqa: S311 - tests, not secrets
@@ -67,7 +59,7 @@ class TenantContract(FilterContract):
             assert owners <= {tenant}, (tenant, where)
         assert {point.chunk.metadata["owner"] for point in store.scan(where=where)} <= {tenant}, where
 
-    def test_scores_tell_nothing_of_other_tenants(self, store: Shared) -> None:
+    def test_scores_tell_nothing_of_other_tenants(self, store: Store) -> None:
         """The rarity of a term, too, is counted within the tenant: scores are those of a store of its own."""
         stores = self.fill_tenants(store)
         query = self.embedder.embed_query("backup whale"), self.terms.encode_query("backup whale")
@@ -81,7 +73,7 @@ class TenantContract(FilterContract):
                     abs(hit.sparse - other.sparse) < 1e-4 for hit, other in zip(leg, wanted, strict=True)
                 )
 
-    def test_no_tenant_changes_another(self, store: Shared) -> None:
+    def test_no_tenant_changes_another(self, store: Store) -> None:
         """The same chunk ids and the same document id, written again and deleted."""
         stores = self.fill_tenants(store)
         before = {tenant: [point.chunk for point in own.scan()] for tenant, own in stores.items()}
