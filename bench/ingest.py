@@ -91,7 +91,10 @@ def measured(data: Path, size: int, embedder: str) -> dict[str, Any]:
         write(docs, texts)
         stages: dict[str, Clock] = {}
         whole, again = Clock(), Clock()
-        sections = {"index": {"path": Path(folder) / "index"}, "embedder": {"model": embedder}}
+        sections: dict[str, dict[str, Any]] = {
+            "index": {"path": Path(folder) / "index"},
+            "embedder": {"model": embedder},
+        }
         with Rag(load_settings(sections).settings) as rag:
             rag.embedder.embed_query("ready")
             with timed(stages, parts(rag)), whole.running():
