@@ -55,10 +55,10 @@ def write(lines: Iterable[str], out: Path | None) -> None:
         out.write_text(text, encoding="utf-8")
 
 
-def searcher(collection: Collection) -> Searcher:
-    """The default first stage over a whole corpus."""
+def searcher(collection: Collection, embedder: str = "onnx:bundled") -> Searcher:
+    """The default first stage over a whole corpus, or one with another embedder."""
     return Searcher(
         collection.passages,
-        embedder=load("embedders", "onnx:bundled"),
+        embedder=load("embedders", embedder),
         sparse_encoder=load("sparse_encoders", "bm25"),
     )

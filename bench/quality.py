@@ -52,6 +52,8 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=150, help="most questions per set")
     parser.add_argument("--sets", nargs="*", help="only these")
     parser.add_argument("--model", default="progressive:bundled", help="reranker, backend:model")
+    parser.add_argument("--embedder", default="onnx:bundled", help="backend:model")
+    parser.add_argument("--early-only", action="store_true", help="leave `all layers` out: it takes longest")
     parser.add_argument("--depth", type=int, default=100, help="candidates that are reranked")
     parser.add_argument("--out", type=Path, help="write the table here too")
     parser.add_argument("--raw", type=Path, help="write every logit here, as JSON Lines")
@@ -130,7 +132,7 @@ def interval(differences: NDArray[np.float64], draws: int = 2_000) -> tuple[floa
 
 def _measured(folder: Path, reranker: Reranker, arguments: argparse.Namespace) -> Iterator[Row]:
     (collection,) = read_collections(folder, splits=["test"])
-    search = searcher(collection)
+    search = searcher(collection, arguments.embedder)
     chosen = sample(sorted(collection.judgements["test"]), arguments.questions)
     yield _row(folder.name, collection, search, reranker, chosen, None, arguments)
     listed = folder / "candidates" / "BM25.tsv"
@@ -162,7 +164,7 @@ def _row(
             allowed[given[query]] = True
         fused = candidates(dense, sparse, depth=100, allowed=allowed)
         read = fused[: arguments.depth]
-        quick, whole = _scored(reranker, text, read, searcher, (dense, sparse), row)
+        quick, whole = _scored(reranker, text, read, searcher, (dense, sparse), row, arguments.early_only)
         order = {
             "BM25": [p for p in sorted(fused, key=lambda p: -sparse[p]) if sparse[p] > 0],
             "dense": sorted(fused, key=lambda p: -dense[p]),
@@ -193,6 +195,7 @@ def _scored(
     searcher: Searcher,
     legs: tuple[NDArray[np.float32], NDArray[np.float32]],
     row: Row,
+    early_only: bool,  # noqa: FBT001 - an option of the command line
 ) -> tuple[Relevance, Relevance]:
     passages = [searcher.passages[number].described for number in read]
     indexed = len(searcher.passages)
@@ -201,7 +204,7 @@ def _scored(
     quick = reranker.score(text, passages, first_stage=scores, top_k=10)
     row.seconds.append(time.perf_counter() - begun)
     row.layers += quick.layers
-    return quick, reranker.score(text, passages, first_stage=scores)
+    return quick, quick if early_only else reranker.score(text, passages, first_stage=scores)
 
 
 def _ordered(read: Sequence[int], said: Relevance) -> list[int]:

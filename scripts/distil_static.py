@@ -1,12 +1,13 @@
-r"""Makes the static embedder: the bundled bi-encoder's vectors of many texts -> one vector per token.
+r"""Makes the static embedder: what the bundled bi-encoder says of texts and of pairs -> one vector per token.
 
-    python scripts/distil_static.py --pack train.jsonl.gz --out models/static
+    python scripts/distil_static.py --pack train.jsonl.gz --unseen unseen.jsonl.gz --vectors vectors.npz \
+        --out models/static
 
 Recipe after Model2Vec and its follow-up Tokenlearn (Tulkens and van Dongen, 2024): each row starts as the
 bi-encoder's vector of the token alone, weighted down the commoner it is, turned into its main directions;
-then all rows are fitted so that the mean of a text's rows points where the bi-encoder's vector points. Texts
-are passages and questions of the sets that the reranker was trained on, from the file that
-`train_reranker.py pack` writes.
+then all rows are fitted so that the mean of a text's rows points where the bi-encoder's vector points, and
+that the cosines of questions with what both legs of a search found for them are the bi-encoder's. Texts and
+pairs are those that the reranker was trained on, from the files that `train_reranker.py` packs.
 """
 
 from __future__ import annotations
@@ -16,168 +17,196 @@ import json
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
 
+import static_table
 from crossrag.inference import load_tokenizer
 from crossrag.registry import BUNDLED_MODELS, load
 from crossrag.training.export import write_checksums, write_tokenizer
 from crossrag.training.packing import read_pack
+from static_table import Asked, Effort, Pairs, Table, Texts, Tokens
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
+    from crossrag.training.mining import Mined
+
 TEACHER = "minilm-l6-embedder"
 MAX_TOKENS = 512
+LEARNED_TOKENS = 128
+"""Of a passage while the table is fitted: the bi-encoder sees 256."""
+LEARNED_CHARACTERS = 800
 HELD_OUT = 1_000
+QUESTIONS = 100
+"""Of each held-out set."""
 SEED = 20261124
 
 
 def main() -> None:
-    """Embed, fit, write."""
+    """Embed, fit, measure, write."""
+    arguments = _arguments()
+    torch.manual_seed(SEED)
+    tokenizer = load_tokenizer(BUNDLED_MODELS / TEACHER / "tokenizer.json")
+    packed = read_pack(arguments.pack)
+    learned = [part for split, some in sorted(packed.items()) if split != "dev" for part in some]
+    texts, vectors, alone = _embedded(learned, tokenizer, arguments)
+    tokens = _tokens(tokenizer, texts)
+    pairs = _pairs(tokenizer, learned)
+    directions = np.linalg.svd(vectors[:20_000], full_matrices=False)[2]
+    turn = np.ascontiguousarray(directions[: arguments.dimension].T)
+    # What single tokens have in common says nothing.
+    words = (alone - alone.mean(0)) @ turn
+    table = Table(words, _frequencies(pairs.passages, len(words)))
+    held, known = _parts(tokens, vectors @ turn)
+    checks = {f"{part.name}, dev": part for part in packed["dev"]}
+    checks |= {f"{part.name}, unseen": part for part in read_pack(arguments.unseen).get("unseen", ())}
+    measured = {name: _pairs(tokenizer, [part], QUESTIONS) for name, part in checks.items()}
+
+    def tell(step: int, steps: int) -> None:
+        _say(f"step {step} of {steps}: held-out texts, cosine {static_table.likeness(table, held):.4f}")
+
+    started = time.process_time()
+    static_table.fit_texts(table, known, arguments.epochs, SEED)
+    tell(0, arguments.steps)
+    _measure(table, measured)
+    effort = Effort(steps=arguments.steps, judged=arguments.judged, seed=SEED)
+    static_table.fit_pairs(table, known, pairs, effort, tell)
+    _say(f"fitted in {time.process_time() - started:.0f} s of processor time")
+    scale, shift = _measure(table, measured)
+    _write(table.rows().numpy(), arguments.out, scale=scale, shift=shift)
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pack", type=Path, required=True, help="what train_reranker.py pack wrote")
+    parser.add_argument("--unseen", type=Path, required=True, help="what train_reranker.py pack-more wrote")
+    parser.add_argument("--vectors", type=Path, help="keep the bi-encoder's vectors here, or take them")
     parser.add_argument("--out", type=Path, required=True, help="model folder")
-    parser.add_argument("--passages", type=int, default=40_000)
+    parser.add_argument("--passages", type=int, default=8_192)
     parser.add_argument("--questions", type=int, default=40_000)
-    parser.add_argument("--dimension", type=int, default=256)
-    parser.add_argument("--epochs", type=int, default=6)
-    arguments = parser.parse_args()
-    torch.manual_seed(SEED)
-    tokenizer = load_tokenizer(BUNDLED_MODELS / TEACHER / "tokenizer.json")
-    texts = _texts(arguments.pack, arguments.passages, arguments.questions)
-    tokens = _tokens(tokenizer, texts)
-    wanted = _embedded(texts)
-    words, turn = _start(tokenizer, wanted, arguments.dimension)
-    table = _Table(words, _frequencies(tokens, len(words)))
-    _fit(table, tokens, torch.from_numpy(wanted @ turn), arguments.epochs)
-    _write(table.rows().numpy(), arguments.out)
+    parser.add_argument("--dimension", type=int, default=254)
+    parser.add_argument("--epochs", type=float, default=8, help="passes over texts")
+    parser.add_argument("--steps", type=int, default=500, help="over pairs, of 64 questions each")
+    parser.add_argument("--judged", type=float, default=0.0, help="weight of people's judgements")
+    return parser.parse_args()
 
 
-class _Table(nn.Module):
-    """A row per token and its weight."""
-
-    def __init__(self, words: NDArray[np.float32], frequencies: NDArray[np.float32]) -> None:
-        super().__init__()
-        self.words = nn.Parameter(torch.from_numpy(words))
-        # Smooth inverse frequency (Arora et al., 2017).
-        self.weights = nn.Parameter(torch.from_numpy(np.log(1e-3 / (1e-3 + frequencies))))
-
-    def forward(self, ids: Tensor, starts: Tensor) -> Tensor:
-        """Token ids of several texts end to end, and where each begins, to float32[n, d] of unit length."""
-        weights = self.weights.exp()[ids]
-        sums = functional.embedding_bag(ids, self.words, starts, mode="sum", per_sample_weights=weights)
-        return functional.normalize(sums, dim=1)
-
-    @torch.no_grad()
-    def rows(self) -> Tensor:
-        return self.words * self.weights.exp().unsqueeze(1)
+def _embedded(
+    parts: Sequence[Mined], tokenizer: Tokenizer, arguments: argparse.Namespace
+) -> tuple[list[str], NDArray[np.float32], NDArray[np.float32]]:
+    """Texts, their vectors, and the vectors of all tokens alone."""
+    texts = _texts(parts, arguments.passages, arguments.questions)
+    if arguments.vectors and arguments.vectors.is_file():
+        kept = np.load(arguments.vectors, allow_pickle=False)
+        assert len(kept["texts"]) == len(texts), "the vectors are of other texts"
+        return texts, kept["texts"].astype(np.float32), kept["alone"].astype(np.float32)
+    names = [tokenizer.decode([number]) or " " for number in range(tokenizer.get_vocab_size())]
+    vectors, alone = _vectors(texts), _vectors(names)
+    if arguments.vectors:
+        np.savez(arguments.vectors, texts=vectors.astype(np.float16), alone=alone.astype(np.float16))
+    return texts, vectors, alone
 
 
-def _texts(pack: Path, passages: int, questions: int) -> list[str]:
-    chance = random.Random(SEED)  # noqa: S311 - a draw, no secret
-    parts = [part for split, some in sorted(read_pack(pack).items()) if split != "dev" for part in some]
-    read = sorted({passage.described for part in parts for passage in part.passages})
+def _texts(parts: Sequence[Mined], passages: int, questions: int) -> list[str]:
+    """In an order of chance, the first ones being held out; fewer of them are among more of them."""
+    read = sorted({passage.described[:LEARNED_CHARACTERS] for part in parts for passage in part.passages})
     asked = sorted({question.text for part in parts for question in part.questions})
-    texts = chance.sample(read, min(passages, len(read))) + chance.sample(asked, min(questions, len(asked)))
-    chance.shuffle(texts)
+    for some in (read, asked):
+        random.Random(SEED).shuffle(some)  # noqa: S311 - no secret
+    texts = read[:passages] + asked[:questions]
+    random.Random(SEED).shuffle(texts)  # noqa: S311 - no secret
     return texts
 
 
-def _embedded(texts: Sequence[str]) -> NDArray[np.float32]:
+def _vectors(texts: Sequence[str]) -> NDArray[np.float32]:
     embedder = load("embedders", "onnx:bundled")
     started = time.monotonic()
-    rows = [embedder.embed_documents(texts[start : start + 512]) for start in range(0, len(texts), 512)]
+    rows = [embedder.embed_documents(texts[start : start + 1024]) for start in range(0, len(texts), 1024)]
     _say(f"{len(texts)} texts embedded in {time.monotonic() - started:.0f} s")
     return np.concatenate(rows)
 
 
-def _start(
-    tokenizer: Tokenizer, wanted: NDArray[np.float32], dimension: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The bi-encoder's vectors of single tokens, and the directions in which texts differ most."""
-    embedder = load("embedders", "onnx:bundled")
-    names = [tokenizer.decode([number]) or " " for number in range(tokenizer.get_vocab_size())]
-    alone = np.concatenate(
-        [embedder.embed_documents(names[start : start + 2048]) for start in range(0, len(names), 2048)]
-    )
-    _, _, directions = np.linalg.svd(wanted[:20_000], full_matrices=False)
-    turn = np.ascontiguousarray(directions[:dimension].T.astype(np.float32))
-    kept = np.linalg.norm(wanted @ turn, axis=1).mean()
-    _say(f"{dimension} directions keep {kept:.4f} of the length of a vector")
-    # What single tokens have in common says nothing.
-    return (alone - alone.mean(0)) @ turn, turn
+def _parts(tokens: Tokens, wanted: NDArray[np.float32]) -> tuple[Texts, Texts]:
+    """Held out, and learned from."""
+    start = tokens.starts[HELD_OUT]
+    held = Tokens(tokens.ids[:start], tokens.starts[: HELD_OUT + 1])
+    known = Tokens(tokens.ids[start:], tokens.starts[HELD_OUT:] - start)
+    return Texts(held, wanted[:HELD_OUT]), Texts(known, wanted[HELD_OUT:])
 
 
-def _tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[NDArray[np.int64]]:
-    return [
-        np.asarray(encoding.ids[:MAX_TOKENS], np.int64) for encoding in tokenizer.encode_batch(list(texts))
-    ]
+def _pairs(tokenizer: Tokenizer, parts: Iterable[Mined], limit: int | None = None) -> Pairs:
+    """Questions with candidates; with a limit, that many of them, evenly spread."""
+    asked: list[Asked] = []
+    questions: list[str] = []
+    passages: dict[str, int] = {}
+    for part in parts:
+        step = 1 if limit is None else max(1, len(part.questions) // limit)
+        for question in part.questions[::step][:limit]:
+            described = [part.passages[number].described for number in question.passages]
+            numbers = [passages.setdefault(text, len(passages)) for text in described]
+            asked.append(
+                Asked(
+                    len(questions),
+                    np.asarray(numbers, np.int32),
+                    np.ascontiguousarray(question.first_stage[:, 0]),
+                    question.grades > 0,
+                )
+            )
+            questions.append(question.text)
+    limit_tokens = LEARNED_TOKENS if limit is None else MAX_TOKENS
+    return Pairs(_tokens(tokenizer, questions), _tokens(tokenizer, list(passages), limit_tokens), asked)
 
 
-def _frequencies(tokens: Sequence[NDArray[np.int64]], words: int) -> NDArray[np.float32]:
-    counts = np.bincount(np.concatenate(tokens), minlength=words)
+def _tokens(tokenizer: Tokenizer, texts: Sequence[str], most: int = MAX_TOKENS) -> Tokens:
+    kept: list[list[int]] = []
+    for start in range(0, len(texts), 4096):
+        block = list(texts[start : start + 4096])
+        kept += [encoding.ids[:most] for encoding in tokenizer.encode_batch_fast(block)]
+    return Tokens.of(kept)
+
+
+def _frequencies(tokens: Tokens, words: int) -> NDArray[np.float32]:
+    counts = np.bincount(tokens.ids, minlength=words)
     return ((counts + 1) / (counts.sum() + len(counts))).astype(np.float32)
 
 
-def _fit(table: _Table, tokens: Sequence[NDArray[np.int64]], wanted: Tensor, epochs: int) -> None:
-    wanted = functional.normalize(wanted, dim=1)
-    optimiser = torch.optim.Adam(
-        [{"params": [table.words], "lr": 2e-3}, {"params": [table.weights], "lr": 2e-2}]
-    )
-    learned = np.arange(HELD_OUT, len(tokens))
-    chance = np.random.default_rng(SEED)
-    size = 512
-    steps = epochs * (len(learned) // size)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.01, steps)
-    _say(f"held out, before: {_agreement(table, tokens, wanted)}")
-    for epoch in range(epochs):
-        order = chance.permutation(learned)
-        for start in range(0, len(order) - size + 1, size):
-            chosen = order[start : start + size]
-            said, target = table(*_bags(tokens, chosen)), wanted[torch.from_numpy(chosen)]
-            direction = 1 - (said * target).sum(1).mean()
-            # And as near to each other as the bi-encoder has them: what search needs.
-            nearness = (said @ said.T - target @ target.T).square().mean()
-            optimiser.zero_grad()
-            (direction + 5 * nearness).backward()
-            optimiser.step()
-            schedule.step()
-        _say(f"held out, after epoch {epoch + 1}: {_agreement(table, tokens, wanted)}")
+def _measure(table: Table, sets: dict[str, Pairs]) -> tuple[float, float]:
+    """Say how good it is on each set; scale and shift of its cosines, in the middle of the sets."""
+    lines = []
+    for name, pairs in sets.items():
+        said = static_table.cosines(table, pairs)
+        ours, theirs = static_table.ranked_well(pairs, said)
+        scale, shift, correlation = static_table.translation(pairs, said)
+        lines.append((ours, theirs, scale, shift))
+        _say(
+            f"{name}: nDCG@10 over candidates {ours:.3f}, bi-encoder {theirs:.3f}; its cosine is "
+            f"{scale:.3f} x ours {shift:+.3f}, correlation {correlation:.3f}"
+        )
+    ours, theirs, _, _ = np.mean(lines, 0)
+    _, _, scale, shift = np.median(lines, 0)
+    _say(f"mean {ours:.4f}, bi-encoder {theirs:.4f}; median {scale:.3f} x ours {shift:+.3f}")
+    return float(scale), float(shift)
 
 
-@torch.no_grad()
-def _agreement(table: _Table, tokens: Sequence[NDArray[np.int64]], wanted: Tensor) -> str:
-    chosen = np.arange(HELD_OUT)
-    said, target = table(*_bags(tokens, chosen)), wanted[:HELD_OUT]
-    upper = torch.triu_indices(HELD_OUT, HELD_OUT, 1)
-    pairs = torch.stack([(said @ said.T)[upper[0], upper[1]], (target @ target.T)[upper[0], upper[1]]])
-    return (
-        f"cosine {(said * target).sum(1).mean():.4f}, correlation of pairs {torch.corrcoef(pairs)[0, 1]:.4f}"
-    )
-
-
-def _bags(tokens: Sequence[NDArray[np.int64]], chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    some = [tokens[number] for number in chosen]
-    starts = np.concatenate([[0], np.cumsum([len(ids) for ids in some])[:-1]])
-    return torch.from_numpy(np.concatenate(some)), torch.from_numpy(starts)
-
-
-def _write(rows: NDArray[np.float32], out: Path) -> None:
+def _write(rows: NDArray[np.float32], out: Path, *, scale: float, shift: float) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    scales = np.maximum(np.abs(rows).max(1), 1e-8) / 127
-    np.save(out / "table.npy", np.round(rows / scales[:, np.newaxis]).astype(np.int8), allow_pickle=False)
-    np.save(out / "scales.npy", scales.astype(np.float32), allow_pickle=False)
-    config = {"kind": "static", "graphs": ["table.npy", "scales.npy"], "max_tokens": MAX_TOKENS}
+    steps = np.maximum(np.abs(rows).max(1), 1e-8) / 127
+    np.save(out / "table.npy", np.round(rows / steps[:, np.newaxis]).astype(np.int8), allow_pickle=False)
+    np.save(out / "scales.npy", steps.astype(np.float32), allow_pickle=False)
+    config = {
+        "kind": "static",
+        "graphs": ["table.npy", "scales.npy"],
+        "max_tokens": MAX_TOKENS,
+        "cosine": {"scale": round(min(scale, 1.0), 4), "shift": round(shift, 4)},
+    }
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     write_tokenizer(BUNDLED_MODELS / TEACHER / "tokenizer.json", out)
     write_checksums(out)

@@ -79,9 +79,9 @@ def _alike(one: str, other: str, threshold: float) -> bool:
 
 def _shingles(text: str) -> set[str]:
     words = _WORD.findall(text.lower())
-    return {
-        " ".join(words[start : start + _SHINGLE]) for start in range(max(1, len(words) - _SHINGLE + 1))
-    } - {""}
+    if len(words) < _SHINGLE:
+        return {" ".join(words)} - {""}
+    return set(map(" ".join, zip(*(words[start:] for start in range(_SHINGLE)), strict=False)))
 
 
 def _numbers(text: str) -> Counter[str]:

@@ -83,7 +83,8 @@ class Searcher:
         """Per question: cosine and BM25 of every passage."""
         for start in range(0, len(texts), _BLOCK):
             block = texts[start : start + _BLOCK]
-            cosines = self._embedder.embed_documents(block) @ self._dense.T
+            # One by one: a model may have other vectors for questions than for texts.
+            cosines = np.stack([self._embedder.embed_query(text) for text in block]) @ self._dense.T
             for text, row in zip(block, cosines, strict=True):
                 yield row, self._postings.scores(self._terms.encode_query(text))
 
