@@ -52,7 +52,6 @@ class Expanded:
     """Further searches, and what went wrong on the way."""
 
     expansions: tuple[Expansion, ...] = ()
-    degraded: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
 
 
@@ -86,7 +85,7 @@ def expand(
         except Exception as error:  # noqa: BLE001 - a model and an encoder raise what they like
             notices.append(f"The question was not expanded by {method}: {reason(error)}")
     unique = {(one.text, one.passage, one.terms): one for one in found}
-    return Expanded(tuple(unique.values()), ("expansion",) if notices else (), tuple(notices))
+    return Expanded(tuple(unique.values()), tuple(notices))
 
 
 def feedback(
