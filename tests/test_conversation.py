@@ -116,7 +116,8 @@ def test_a_long_question_without_sentences_is_cut_to_its_first_words(text: str) 
 
 def test_a_question_of_5000_tokens_is_answered_and_said_to_be_cut(tmp_path: Path) -> None:
     story = " ".join(f"On day {n} I walked to the shop and bought item {n}." for n in range(400))
-    with fake_rag(tmp_path) as rag:
+    # The fake reranker counts shared words, and most words of this question are about something else.
+    with fake_rag(tmp_path, settings={"reranking": {"threshold": 0.01}}) as rag:
         answer = rag.ask(f"{story} How do I restore a backup?", deadline=30)
     assert answer.status == "answered"
     cut = answer.ranking.truncated

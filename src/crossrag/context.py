@@ -132,10 +132,12 @@ def _widened(passage: _Passage, neighbours: Callable[[Chunk], Sequence[Chunk]]) 
 
 
 def _same_section(one: Chunk, other: Chunk) -> bool:
-    return (one.document_id, one.generation, one.title_path, one.page_name) == (
+    """Whether one stands in the section of the other or below it; sections side by side are apart."""
+    depth = min(len(one.title_path), len(other.title_path))
+    return (one.document_id, one.generation, one.title_path[:depth], one.page_name) == (
         other.document_id,
         other.generation,
-        other.title_path,
+        other.title_path[:depth],
         other.page_name,
     )
 

@@ -170,9 +170,10 @@ def ask_model(question: str, method: str, complete: Complete | None) -> list[Exp
 def read_questions(said: str, *, most: int) -> list[str]:
     """The lines of a model's reply without bullets and quotation marks; no line twice, none too long."""
     lines = (" ".join(_QUOTED.sub("", _BULLET.sub("", line)).split()) for line in said.splitlines())
-    unique = {
-        line.casefold(): line for line in lines if line and len(line) <= _LONGEST_QUESTION and line[-1] != ":"
-    }
+    unique: dict[str, str] = {}
+    for line in lines:
+        if line and len(line) <= _LONGEST_QUESTION and line[-1] != ":":
+            unique.setdefault(line.casefold(), line)
     return list(unique.values())[:most]
 
 

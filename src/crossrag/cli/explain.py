@@ -60,7 +60,9 @@ def _found(ranking: Ranking, width: int) -> Iterator[str]:
     text = "  ".join(f"{label} {counts[name]}" for name, label in named if name in counts)
     yield from _row("found", text, width)
     if ranking.threshold is not None:
-        yield from _row("threshold", f"relevance {ranking.threshold:.3f}", width)
+        read = counts.get("read", 0)
+        below = f"; {read - counts.get('relevant', 0)} of {read} passages are below it"
+        yield from _row("threshold", f"relevance {ranking.threshold:.3f}{below}", width)
     if not ranking.candidates:
         return
     place = width - 42
