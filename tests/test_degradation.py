@@ -213,7 +213,7 @@ class SlowWriter:
         yield "Then wait."
 
 
-def asked_in_time(rag: Rag, seconds: float = 0.6) -> Answer:
+def asked_in_time(rag: Rag, seconds: float = 1.5) -> Answer:
     begun = time.monotonic()
     events = list(rag.stream(QUESTION, deadline=seconds))
     # Ten per cent, and what a loaded machine takes to wake a thread.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,7 +148,7 @@ def test_what_only_an_expansion_found_has_the_scores_of_the_question() -> None:
 
 def test_sub_questions_are_pooled_and_read_beside_the_question(tmp_path: Path) -> None:
     question = "Does the office open before the largest animal sleeps?"
-    settings = {"expansion": {"methods": "decompose"}, "retrieval": {"fetch_k": 2}}
+    settings: dict[str, dict[str, Any]] = {"expansion": {"methods": "decompose"}, "retrieval": {"fetch_k": 2}}
 
     def complete(prompt: str) -> str:
         assert question in prompt

@@ -57,8 +57,9 @@ def answer(
     started = time.monotonic()
     seconds = settings.generator.deadline if deadline is None else deadline
     finding = None if seconds is None else started + FINDING_SHARE * seconds
+    end = None if seconds is None else started + seconds
     prepared = searching.prepare(parts, question, history=history, until=finding)
-    ranking = searching.rank(parts, prepared, where=where, until=finding)
+    ranking = searching.rank(parts, prepared, where=where, until=finding, end=end)
     ranking, assembled = _context(parts, ranking)
     writing = _Quoting(parts)
     events = answering.stream_answer(
@@ -69,7 +70,7 @@ def answer(
         history=history,
         verification=_verification(parts),
         fallback=writing.steady(parts.fallback) if parts.fallback else None,
-        deadline=None if seconds is None else started + seconds,
+        deadline=end,
     )
     with closing(cast("Stream[Event, None, None]", events)):
         for event in events:

@@ -128,7 +128,10 @@ def _widened(passage: _Passage, neighbours: Callable[[Chunk], Sequence[Chunk]]) 
     for chunk in sorted(beside, key=lambda chunk: -chunk.end):
         if chunk.start < wide.start and wide.start - chunk.end <= _LONGEST_GAP:
             wide = _joined([chunk, wide])
-    return wide
+    if wide is passage.chunk:
+        return wide
+    # A citation leads to what was found, not to what stands around it.
+    return replace(wide, title=passage.chunk.title, title_path=passage.chunk.title_path)
 
 
 def _same_section(one: Chunk, other: Chunk) -> bool:

@@ -94,6 +94,7 @@ def rank(
     top_k: int | None = None,
     where: Where | None = None,
     until: float | None = None,
+    end: float | None = None,
     collapse: bool = True,
     hurry: bool = True,
 ) -> Ranking:
@@ -104,13 +105,15 @@ def rank(
         prepared: The question.
         top_k: How many of the best matter; None for `reranking.top_k`, 0 for all of them.
         where: Keep only chunks whose metadata equals this.
-        until: `time.monotonic()` value at which nothing is waited for any more.
+        until: `time.monotonic()` value at which no model is waited for any more.
+        end: The same for the store, without which there is nothing; None for `until`.
         collapse: Whether one passage may stand for its near-duplicates.
         hurry: Whether `reranking.deadline` counts.
     """
     settings = parts.settings
     clock = Clock({"prepare": prepared.seconds} if prepared.seconds > 1e-3 else {})
-    found = _found(parts, prepared.query, where, until, clock)
+    index = parts.index if until is None else _InTime(parts.index, until if end is None else end)
+    found = _found(parts, index, prepared.query, where, until, clock)
     candidates = list(found.candidates)
     counts = dict(found.counts)
     if collapse and settings.retrieval.duplicates:
@@ -210,10 +213,16 @@ class _Found:
         return replace(self, degraded=self.degraded + degraded, notices=self.notices + notices)
 
 
-def _found(parts: Finding, query: str, where: Where | None, until: float | None, clock: Clock) -> _Found:
+def _found(
+    parts: Finding,
+    index: Searchable,
+    query: str,
+    where: Where | None,
+    until: float | None,
+    clock: Clock,
+) -> _Found:
     settings = parts.settings
     fetch_k, rrf_k = settings.retrieval.fetch_k, settings.retrieval.rrf_k
-    index = parts.index if until is None else _InTime(parts.index, until)
     with parts.index.reading():
         first = retrieval.first_pass(
             query,

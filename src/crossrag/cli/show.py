@@ -216,6 +216,11 @@ def _sources(answer: Answer) -> None:
         if source.number in cited:
             known = "" if source.relevance is None else f"  (relevance {source.relevance:.2f})"
             print(f"[{source.number}] {source.chunk.location}{known}")
+    for claim in answer.claims:
+        if claim.supported is False:
+            talk(f"not supported: {' '.join(claim.text.split())}")
+    for reason in answer.reasons:
+        talk(f"{answer.status.replace('_', ' ')}: {reason}")
     if answer.status == "no_answer" and answer.ranking.candidates:
         nearest = answer.ranking.candidates[0]
         talk(f"Nearest: {nearest.chunk.location} (relevance {nearest.scores.relevance or 0.0:.2f})")
