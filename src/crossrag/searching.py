@@ -87,7 +87,7 @@ def prepare(
     )
 
 
-def rank(
+def rank(  # noqa: PLR0913 - what a ranking depends on
     parts: Finding,
     prepared: Prepared,
     *,
