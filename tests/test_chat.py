@@ -67,7 +67,10 @@ def test_the_whole_path_fits_the_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: str
 ) -> None:
     monkeypatch.setenv("COLUMNS", width)
-    settings: dict[str, dict[str, Any]] = {"expansion": {"methods": "feedback,multi-query"}}
+    settings: dict[str, dict[str, Any]] = {
+        "expansion": {"methods": "feedback,multi-query"},
+        "reranking": {"threshold": 0.45},
+    }
 
     def model(_: str) -> str:
         return "How is a copy brought back, and what is to be stopped before?\nrestore command"

@@ -114,23 +114,14 @@ def rank(  # noqa: PLR0913 - what a ranking depends on
     clock = Clock({"prepare": prepared.seconds} if prepared.seconds > 1e-3 else {})
     index = parts.index if until is None else _InTime(parts.index, until if end is None else end)
     found = _found(parts, index, prepared.query, where, until, clock)
-    candidates = list(found.candidates)
-    counts = dict(found.counts)
-    if collapse and settings.retrieval.duplicates:
-        candidates = likeness.collapse(candidates, threshold=settings.retrieval.duplicates)
-    counts["distinct"] = len(candidates)
     wanted = settings.reranking.top_k if top_k is None else top_k
-    if settings.retrieval.search_type == "mmr" and settings.retrieval.mmr == "fetched" and wanted:
-        pool = candidates[: settings.retrieval.fetch_k]
-        cosines = [candidate.scores.dense or 0.0 for candidate in pool]
-        picked = _diverse(parts, pool, cosines, wanted)
-        candidates, found = list(picked.candidates), found.also(picked.degraded, picked.notices)
+    found = _thinned(parts, found, wanted, collapse=collapse)
     clock.lap("retrieve")
-    reranked = reranking.Reranked(tuple(candidates))
+    reranked = reranking.Reranked(found.candidates)
     if parts.reranker is not None:
         reranked = reranking.rerank(
             prepared.query,
-            candidates,
+            found.candidates,
             reranker=parts.reranker,
             depth=max(settings.reranking.depth, wanted),
             top_k=wanted or None,
@@ -141,8 +132,7 @@ def rank(  # noqa: PLR0913 - what a ranking depends on
         clock.lap("rerank")
     relevances = [one.scores.relevance for one in reranked.candidates if one.scores.relevance is not None]
     threshold = _threshold(parts) if relevances else None
-    counts["read"] = len(relevances)
-    counts["relevant"] = sum(threshold is None or relevance >= threshold for relevance in relevances)
+    relevant = sum(threshold is None or relevance >= threshold for relevance in relevances)
     return Ranking(
         query=prepared.query,
         candidates=reranked.candidates,
@@ -150,7 +140,7 @@ def rank(  # noqa: PLR0913 - what a ranking depends on
         notices=_once(prepared.notices, found.notices, reranked.notices),
         timings=clock.laps,
         expansions=found.expansions,
-        counts=counts,
+        counts=found.counts | {"read": len(relevances), "relevant": relevant},
         threshold=threshold,
         truncated=prepared.truncated,
     )
@@ -208,9 +198,6 @@ class _Found:
     counts: dict[str, int]
     degraded: tuple[str, ...]
     notices: tuple[str, ...]
-
-    def also(self, degraded: tuple[str, ...], notices: tuple[str, ...]) -> _Found:
-        return replace(self, degraded=self.degraded + degraded, notices=self.notices + notices)
 
 
 def _found(
@@ -271,6 +258,25 @@ def _found(
         counts,
         (*pooled.degraded, *(("expansion",) if notices else ())),
         (*pooled.notices, *notices),
+    )
+
+
+def _thinned(parts: Finding, found: _Found, wanted: int, *, collapse: bool) -> _Found:
+    """Without near-duplicates; by maximal marginal relevance where that is wanted before reranking."""
+    settings = parts.settings.retrieval
+    candidates: Sequence[Candidate] = found.candidates
+    if collapse and settings.duplicates:
+        candidates = likeness.collapse(candidates, threshold=settings.duplicates)
+    found = replace(found, counts=found.counts | {"distinct": len(candidates)})
+    if settings.search_type != "mmr" or settings.mmr != "fetched" or not wanted:
+        return replace(found, candidates=tuple(candidates))
+    pool = candidates[: settings.fetch_k]
+    picked = _diverse(parts, pool, [candidate.scores.dense or 0.0 for candidate in pool], wanted)
+    return replace(
+        found,
+        candidates=picked.candidates,
+        degraded=found.degraded + picked.degraded,
+        notices=found.notices + picked.notices,
     )
 
 
