@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=850)
     parser.add_argument("--rate", type=float, default=1e-4)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--every", type=int, default=1, help="finish and measure on every n-th pair only")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -101,7 +102,9 @@ def _finish(arguments: argparse.Namespace) -> None:
     network = grounding.from_reranker(arguments.start)
     grounding.load(network, arguments.checkpoint)
     tokenizer = arguments.start / "tokenizer.json"
-    unseen = {name: labelled(arguments.data / "grounding" / "train", name) for name in UNSEEN}
+    unseen = {
+        name: labelled(arguments.data / "grounding" / "train", name)[:: arguments.every] for name in UNSEEN
+    }
     read = load_tokenizer(tokenizer)
     share, tried = grounding.largest_share(
         network, [_examples(read, pairs, MOST_WORDS) for pairs in unseen.values()]
@@ -146,7 +149,7 @@ def _measure(arguments: argparse.Namespace) -> None:
     """An answer of several sentences is supported as far as its weakest one."""
     grounder = load("grounders", f"onnx:{arguments.model}", threads=arguments.threads)
     for name in DEV:
-        pairs = labelled(arguments.data / "grounding" / "dev", name)
+        pairs = labelled(arguments.data / "grounding" / "dev", name)[:: arguments.every]
         said = [min(grounder.support([(pair.evidence, claim) for claim in _claims(pair)])) for pair in pairs]
         _say(f"{name}: {_told(said, [pair.supported for pair in pairs])}")
 
