@@ -64,11 +64,12 @@ def main() -> None:
         ]
         folders = [_folder(folder, arguments, journal) for folder in _chosen(arguments, "rag", "rag")]
         labels = dict(_agreement(arguments, journal))
+    today = date.today().isoformat()  # noqa: DTZ011 - the day where it ran
+    minutes = (time.perf_counter() - begun) / 60
     head = (
-        f"Measured on {date.today().isoformat()}, {report.machine()}, with "  # noqa: DTZ011 - the day where it ran
-        f"`{' '.join(['python', *sys.argv])}`, in {(time.perf_counter() - begun) / 60:.0f} minutes (what an "
-        f"earlier run had measured is remembered). At most {arguments.questions} questions per set, the same ones in "
-        "every run."
+        f"Measured on {today}, {report.machine()}, with `{' '.join(['python', *sys.argv])}`, in {minutes:.0f} "
+        "minutes (what an earlier run had measured is remembered). At most "
+        f"{arguments.questions} questions per set, the same ones in every run."
     )
     page.write(arguments.out, head=head, retrieval=retrieval, folders=folders, labels=labels)
 

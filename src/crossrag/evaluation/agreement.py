@@ -1,7 +1,7 @@
 """A grounding model and labels of people -> how far it agrees with them: what judges built on it are worth.
 
-Rows are JSON Lines: `{"id": …, "context": …, "claim": …, "label": 1, 0 or null}`; what people were not sure of
-is left out.
+Rows are JSON Lines: `{"context": …, "claim": …, "label": 1, 0 or null}`; what people were not sure of is left
+out.
 """
 
 from __future__ import annotations
