@@ -51,6 +51,9 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=300, help="most questions per set")
     parser.add_argument("--claims", type=int, default=500, help="most labelled claims per set")
     parser.add_argument("--sets", nargs="*", help="only these, such as ir/scifact rag/squad grounding")
+    parser.add_argument(
+        "--verification", default="onnx:bundled", help="grounding model, backend:model, or none"
+    )
     parser.add_argument("--cache", type=Path, default=Path(".quality"), help="folder for indexes and results")
     parser.add_argument("--out", type=Path, default=Path("docs/quality.md"), help="page to write")
     arguments = parser.parse_args()
@@ -66,9 +69,10 @@ def main() -> None:
         labels = dict(_agreement(arguments, journal))
     today = date.today().isoformat()  # noqa: DTZ011 - the day where it ran
     minutes = (time.perf_counter() - begun) / 60
+    command = " ".join(["python", *sys.argv])
     head = (
-        f"Measured on {today}, {report.machine()}, with `{' '.join(['python', *sys.argv])}`, in {minutes:.0f} "
-        "minutes (what an earlier run had measured is remembered). At most "
+        f"Measured on {today}, {report.machine()}, with `{command}`, in {minutes:.0f} minutes "
+        " (what an earlier run had measured is remembered). At most "
         f"{arguments.questions} questions per set, the same ones in every run."
     )
     page.write(arguments.out, head=head, retrieval=retrieval, folders=folders, labels=labels)
@@ -82,9 +86,10 @@ def _chosen(arguments: argparse.Namespace, kind: str, where: str) -> Iterator[Pa
             yield folder
 
 
-def _settings(path: Path) -> Settings:
+def _settings(path: Path, arguments: argparse.Namespace) -> Settings:
     """All defaults, whatever is set on this machine."""
-    return load_settings({"index": {"path": path}}, environ={}, directory=path).settings
+    said = {"index": {"path": path}, "verification": {"model": arguments.verification}}
+    return load_settings(said, environ={}, directory=path).settings
 
 
 def _told(what: str) -> running.Progress:
@@ -110,7 +115,7 @@ def _told(what: str) -> running.Progress:
 def _corpus(folder: Path, arguments: argparse.Namespace, journal: Journal) -> Iterator[dict[str, Any]]:
     whole = read_dataset(folder, relevant_from=RELEVANT_FROM.get(folder.name, 1))
     data = running.sampled(whole, arguments.questions)
-    settings = _settings(arguments.cache / "none")
+    settings = _settings(arguments.cache / "none", arguments)
     progress = _told(folder.name)
     with running.opened(folder, settings, progress=progress) as found:
         content, _ = running.evaluate(data, found, journal=journal, progress=progress)
@@ -150,7 +155,7 @@ def _folder(folder: Path, arguments: argparse.Namespace, journal: Journal) -> di
     files = _needed(folder / "docs", data)
     place = arguments.cache / f"index-{folder.name}-{key([str(file) for file in files])[:8]}"
     progress = _told(folder.name)
-    with Rag(_settings(place)) as rag:
+    with Rag(_settings(place, arguments)) as rag:
         rag.ingest(*files)
         judges = (LocalJudge(grounder=rag.grounder, reranker=rag.reranker),)
         wanted = running.Wanted(answers=True, judges=judges, timed=False)
@@ -180,7 +185,7 @@ def _agreement(arguments: argparse.Namespace, journal: Journal) -> Iterator[tupl
     place = arguments.data / "grounding" / "dev"
     if not place.is_dir() or not (arguments.sets is None or "grounding" in arguments.sets):
         return
-    with Rag(_settings(arguments.cache / "none")) as rag:
+    with Rag(_settings(arguments.cache / "none", arguments)) as rag:
         if (grounder := rag.grounder) is None:
             return
         for file in sorted(place.glob("*.jsonl*")):

@@ -231,10 +231,18 @@ def test_the_gate_of_the_command_line(reports: tuple[Path, Path], tmp_path: Path
 
 
 def seen(name: str, fused: int, reranked: int | None, **rest: Any) -> Seen:
+    known = {"grade": None, "relevance": None, "truncated": False, **rest}
     return Seen(
-        names=(name,), grade=rest.get("grade"), bm25=fused, dense=fused, fused=fused, reranked=reranked, logit=0.0,
-        relevance=rest.get("relevance"), truncated=rest.get("truncated", False), characters=5_000, where=name,
-    )  # fmt: skip
+        names=(name,),
+        bm25=fused,
+        dense=fused,
+        fused=fused,
+        reranked=reranked,
+        logit=0.0,
+        characters=5_000,
+        where=name,
+        **known,
+    )
 
 
 def test_harm_names_what_left_and_why(tmp_path: Path) -> None:
