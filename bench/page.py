@@ -38,7 +38,8 @@ def write(
     after = rest.partition(END)[2]
     lines = [BEGIN, "", head, "", *_retrieval(retrieval, path.parent), *_folders(folders, path.parent)]
     text = "\n".join([*lines, *_labels(labels), END])
-    path.write_text(f"{before.rstrip()}\n\n{text}\n{after.rstrip()}".rstrip() + "\n", encoding="utf-8")
+    whole = [part for part in (before.strip(), text, after.strip()) if part]
+    path.write_text("\n\n".join(whole) + "\n", encoding="utf-8")
 
 
 def _retrieval(reports: Sequence[Mapping[str, Any]], folder: Path) -> Iterator[str]:
