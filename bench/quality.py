@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from crossrag.evaluation.dataset import Dataset
 
 RELEVANT_FROM = {"trec-dl19": 2}
+MOST = {"anthropic-docs": 25}
+"""Questions about corpora of documents so long that reading a hundred of them takes many seconds."""
 MANY = 100
 """Files of a folder beyond which only those asked about and fifty others are ingested."""
 
@@ -114,7 +116,7 @@ def _told(what: str) -> running.Progress:
 
 def _corpus(folder: Path, arguments: argparse.Namespace, journal: Journal) -> Iterator[dict[str, Any]]:
     whole = read_dataset(folder, relevant_from=RELEVANT_FROM.get(folder.name, 1))
-    data = running.sampled(whole, arguments.questions)
+    data = running.sampled(whole, min(arguments.questions, MOST.get(folder.name, arguments.questions)))
     settings = _settings(arguments.cache / "none", arguments)
     progress = _told(folder.name)
     with running.opened(folder, settings, progress=progress) as found:

@@ -36,6 +36,7 @@ def test_the_page_keeps_what_people_wrote(tmp_path: Path, monkeypatch: pytest.Mo
     out.write_text(f"# How good\n\nBefore.\n\n{page.BEGIN}\nold figures\n{page.END}\n\nAfter.\n")
     reports = [content | {"documents": 25, "passages": 50}]
     labels = {"toys": compared([True, False], [0.9, 0.1])}
+    text = ""
     for _ in range(2):
         page.write(out, head="Measured.", retrieval=reports, folders=reports, labels=labels)
         text = out.read_text()
