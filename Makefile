@@ -1,5 +1,5 @@
 # The same commands for people and for CI. Each makes what it needs in .venv; uv is used where it is there.
-.PHONY: demo test stress check fix bench-quality bench-expansion bench-ingest bench-folders bench-rerank clean help
+.PHONY: demo test test-ragas stress check fix quality bench-expansion bench-ingest bench-folders bench-rerank clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,6 +10,12 @@ demo: .venv/.core ## index the bundled guide and ask it three questions
 
 test: .venv/.dev ## run all tests
 	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory .venv-ragas/.done \
+	&& $(MAKE) --no-print-directory test-ragas \
+	|| { test ! -e .venv-ragas/.done && echo "NOT TESTED: RAGAS; its environment could not be made"; }
+
+test-ragas: .venv-ragas/.done ## run RAGAS itself against a scripted judge, in an environment of its own
+	.venv-ragas/bin/python -m pytest tests/evaluation/test_ragas.py
 
 stress: .venv/.dev ## kill, fail and change at random for long (STRESS_SEED=number, STRESS_EXAMPLES=number)
 	$(BIN)/python -m pytest -m stress -s
@@ -24,8 +30,8 @@ fix: .venv/.dev ## format and mend what can be mended
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench-quality: .venv/.dev ## nDCG@10 per stage on labelled data (DATA=folder of BEIR sets)
-	$(BIN)/python bench/quality.py $(if $(DATA),--data $(DATA))
+quality: .venv/.dev ## measure everything on labelled data, write docs/quality.md (DATA=folder, QUESTIONS=number)
+	$(BIN)/python bench/quality.py $(if $(DATA),--data $(DATA)) $(if $(QUESTIONS),--questions $(QUESTIONS))
 
 bench-expansion: .venv/.dev ## what expansions are worth, with and without each (DATA=folder of BEIR sets)
 	$(BIN)/python bench/expansion.py $(if $(DATA),--data $(DATA))
@@ -40,7 +46,7 @@ bench-rerank: .venv/.bench ## our reranker beside other libraries (DATA=folder o
 	@$(BIN)/python bench/rerank.py $(if $(DATA),--data $(DATA)) $(if $(JSON),--json)
 
 clean: ## remove what the commands made
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-ragas .quality .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -65,6 +71,18 @@ ifdef UV
 	uv pip install --quiet --python $(BIN)/python -r bench/requirements.txt
 else
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt
+endif
+	@touch $@
+
+# RAGAS wants an older openai than everything else here does.
+.venv-ragas/.done: pyproject.toml
+ifdef UV
+	test -d .venv-ragas || uv venv --quiet --python $(PYTHON) .venv-ragas
+	uv pip install --quiet --python .venv-ragas/bin/python -e '.[eval,ragas]' 'pytest>=9' 'pytest-socket>=0.8'
+else
+	test -d .venv-ragas || $(PYTHON) -m venv .venv-ragas
+	.venv-ragas/bin/python -m pip install --quiet --disable-pip-version-check -e '.[eval,ragas]' \
+	  'pytest>=9' 'pytest-socket>=0.8'
 endif
 	@touch $@
 

@@ -1,250 +1,199 @@
-"""What each stage of the embedded default is worth, on labelled data: nDCG@10 with confidence intervals.
+"""What each stage of the embedded default is worth, on labelled data; makes docs/quality.md and its pictures.
 
-    python bench/quality.py --data ../shared/data/ir/dev --questions 150 --out docs/quality-results.md
+    python bench/quality.py --data ../shared/data --out docs/quality.md
 
-Each set's whole corpus is searched; a question without results counts as 0. `reranked` is what a user gets
-(early exits, `--depth` candidates, the best 10 wanted), `all layers` the same model without early exits. A
-folder with `candidates/BM25.tsv` is measured over those candidates, too. Intervals are 95 % bootstrap over
-questions, of the difference to `fused`; ECE is over the ten best passages of each question. Questions are a
-fixed sample (seed below). Nothing is trained or tuned here.
+`DATA/ir/dev` holds BEIR folders, searched whole and exactly; `DATA/rag` folders of real files with questions,
+ingested and asked; `DATA/grounding/dev` claims labelled by people. What is measured is what `crossrag eval`
+measures. Everything is remembered in the cache, so a second run takes minutes. The part of the page between
+the two marks is written anew; what people wrote around it stays. Nothing is trained or tuned here.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import gzip
 import json
-import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import ir_measures
-import numpy as np
-
-from common import head, interval, printed, sample, searcher, write
-from crossrag.calibration import calibration_error
-from crossrag.registry import load
-from crossrag.training.judged import Collection, read_collections
-from crossrag.training.mining import Searcher, candidates
-from crossrag.types import Relevance, Scores
+import page
+from crossrag import Rag
+from crossrag.config import load_settings
+from crossrag.evaluation import report, running
+from crossrag.evaluation.agreement import agreement, read_labels
+from crossrag.evaluation.experiment import conduct, subject
+from crossrag.evaluation.journal import Journal, key
+from crossrag.evaluation.local import LocalJudge
+from crossrag.evaluation.outcome import outcome
+from crossrag.evaluation.reading import read_dataset
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from crossrag.config import Settings
+    from crossrag.evaluation.dataset import Dataset
 
-    from crossrag.protocols import Reranker
-
-STAGES = ("BM25", "dense", "fused", "reranked", "all layers")
-LAYERS = 6
+RELEVANT_FROM = {"trec-dl19": 2}
+MOST = {"anthropic-docs": 25}
+"""Questions about corpora of documents so long that reading a hundred of them takes many seconds."""
+MANY = 100
+"""Files of a folder beyond which only those asked about and fifty others are ingested."""
 
 
 def main() -> None:
-    """Measure what was asked for, print it as Markdown, and write it where that is wanted."""
+    """Measure, draw, and write the page."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="see above")
+    parser.add_argument("--questions", type=int, default=300, help="most questions per set")
+    parser.add_argument("--claims", type=int, default=500, help="most labelled claims per set")
+    parser.add_argument("--sets", nargs="*", help="only these, such as ir/scifact rag/squad grounding")
     parser.add_argument(
-        "--data", type=Path, default=Path("../shared/data/ir/dev"), help="folder of BEIR sets"
+        "--verification", default="onnx:bundled", help="grounding model, backend:model, or none"
     )
-    parser.add_argument("--questions", type=int, default=150, help="most questions per set")
-    parser.add_argument("--sets", nargs="*", help="only these")
-    parser.add_argument("--model", default="progressive:bundled", help="reranker, backend:model")
-    parser.add_argument("--embedder", default="onnx:bundled", help="backend:model")
-    parser.add_argument("--early-only", action="store_true", help="leave `all layers` out: it takes longest")
-    parser.add_argument("--depth", type=int, default=100, help="candidates that are reranked")
-    parser.add_argument("--out", type=Path, help="write the table here too")
-    parser.add_argument("--raw", type=Path, help="write every logit here, as JSON Lines")
+    parser.add_argument("--cache", type=Path, default=Path(".quality"), help="folder for indexes and results")
+    parser.add_argument("--out", type=Path, default=Path("docs/quality.md"), help="page to write")
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
-        sys.exit(f"{arguments.data} is missing: name a folder of BEIR sets with --data")
-    write(_report(arguments), arguments.out)
-
-
-def _report(arguments: argparse.Namespace) -> Iterator[str]:
-    started = time.perf_counter()
-    yield from printed(head(arguments.questions))
-    columns = " | ".join(STAGES)
-    yield from printed(
-        (
-            f"| set | documents | questions | {columns} | reranked - fused | layers saved | ECE | ms |",
-            "|---|---|---|" + "---|" * (len(STAGES) + 4),
-        )
-    )
-    reranker = load("rerankers", arguments.model)
-    rows: list[Row] = []
-    for folder in sorted(arguments.data.iterdir()):
-        if not arguments.sets or folder.name in arguments.sets:
-            for row in _measured(folder, reranker, arguments):
-                rows.append(row)
-                yield from printed((row.line(),))
-    whole = [row for row in rows if row.counted]
-    if whole:
-        means = " | ".join(f"**{statistics.mean(row.mean(stage) for row in whole):.3f}**" for stage in STAGES)
-        gain = statistics.mean(row.mean("reranked") - row.mean("fused") for row in whole)
-        yield from printed(
-            (f"| mean of the {len(whole)} sets | | | {means} | **{gain * 100:+.1f}** | | | |",)
-        )
-    yield from printed(("", f"In all {time.perf_counter() - started:.0f} s."))
-
-
-@dataclass(slots=True)
-class Row:
-    """One line of the table."""
-
-    name: str
-    documents: int
-    counted: bool = True
-    """Whether it belongs to the mean."""
-    values: dict[str, list[float]] = field(default_factory=dict)
-    """nDCG@10 per question."""
-    layers: list[int] = field(default_factory=list)
-    said: list[tuple[float, bool]] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-
-    def mean(self, stage: str) -> float:
-        """NDCG@10 of a stage."""
-        return statistics.mean(self.values[stage])
-
-    def line(self) -> str:
-        """As Markdown."""
-        values = " | ".join(f"{self.mean(stage):.3f}" for stage in STAGES)
-        low, high = interval(np.asarray(self.values["reranked"]) - np.asarray(self.values["fused"]))
-        gain = self.mean("reranked") - self.mean("fused")
-        saved = 1 - statistics.mean(self.layers) / LAYERS if self.layers else 0.0
-        error = calibration_error([p for p, _ in self.said], [y for _, y in self.said])
-        return (
-            f"| {self.name} | {self.documents} | {len(self.seconds)} | {values} "
-            f"| {gain * 100:+.1f} [{low * 100:+.1f}, {high * 100:+.1f}] | {saved * 100:.0f} % | {error:.3f} "
-            f"| {statistics.median(self.seconds) * 1000:.0f} |"
-        )
-
-
-def _measured(folder: Path, reranker: Reranker, arguments: argparse.Namespace) -> Iterator[Row]:
-    (collection,) = read_collections(folder, splits=["test"])
-    search = searcher(collection, arguments.embedder)
-    chosen = sample(sorted(collection.judgements["test"]), arguments.questions)
-    yield _row(folder.name, collection, search, reranker, chosen, None, arguments)
-    listed = folder / "candidates" / "BM25.tsv"
-    if listed.is_file():
-        given = _listed(listed, collection)
-        over = [query for query in chosen if query in given]
-        row = _row(f"{folder.name}, BM25 top 100", collection, search, reranker, over, given, arguments)
-        row.counted = False
-        yield row
-
-
-def _row(
-    name: str,
-    collection: Collection,
-    searcher: Searcher,
-    reranker: Reranker,
-    chosen: Sequence[str],
-    given: Mapping[str, list[int]] | None,
-    arguments: argparse.Namespace,
-) -> Row:
-    row = Row(name, len(collection.passages))
-    runs: dict[str, dict[str, list[int]]] = {stage: {} for stage in STAGES}
-    judged = collection.judgements["test"]
-    texts = [collection.queries[query] for query in chosen]
-    for query, text, (dense, sparse) in zip(chosen, texts, searcher.scores(texts), strict=True):
-        allowed = None
-        if given is not None:
-            allowed = np.zeros(len(dense), bool)
-            allowed[given[query]] = True
-        fused = candidates(dense, sparse, depth=100, allowed=allowed)
-        read = fused[: arguments.depth]
-        quick, whole = _scored(reranker, text, read, searcher, (dense, sparse), row, arguments.early_only)
-        order = {
-            "BM25": [p for p in sorted(fused, key=lambda p: -sparse[p]) if sparse[p] > 0],
-            "dense": sorted(fused, key=lambda p: -dense[p]),
-            "fused": fused,
-            "reranked": _ordered(read, quick) + fused[arguments.depth :],
-            "all layers": _ordered(read, whole) + fused[arguments.depth :],
-        }
-        if given is not None:
-            order["BM25"] = given[query]
-        for stage, ranked in order.items():
-            runs[stage][query] = ranked
-        grades = judged[query]
-        row.said += [
-            (p, grades.get(searcher.passages[number].id, 0) > 0)
-            for p, number in sorted(zip(whole.relevance, read, strict=True), reverse=True)[:10]
-        ]
-        if arguments.raw:
-            _write_raw(arguments.raw, name, query, read, whole, (dense, sparse), searcher, grades)
-    for stage, run in runs.items():
-        row.values[stage] = _ndcg(run, {query: judged[query] for query in chosen}, searcher)
-    return row
-
-
-def _scored(
-    reranker: Reranker,
-    text: str,
-    read: Sequence[int],
-    searcher: Searcher,
-    legs: tuple[NDArray[np.float32], NDArray[np.float32]],
-    row: Row,
-    early_only: bool,  # noqa: FBT001 - an option of the command line
-) -> tuple[Relevance, Relevance]:
-    passages = [searcher.passages[number].described for number in read]
-    indexed = len(searcher.passages)
-    scores = [Scores(dense=float(legs[0][n]), sparse=float(legs[1][n]), indexed=indexed) for n in read]
+        sys.exit(f"{arguments.data} is missing: name a folder with --data")
+    arguments.cache.mkdir(parents=True, exist_ok=True)
     begun = time.perf_counter()
-    quick = reranker.score(text, passages, first_stage=scores, top_k=10)
-    row.seconds.append(time.perf_counter() - begun)
-    row.layers += quick.layers
-    return quick, quick if early_only else reranker.score(text, passages, first_stage=scores)
+    with Journal(arguments.cache / "results.sqlite") as journal:
+        retrieval = [
+            r for folder in _chosen(arguments, "ir", "ir/dev") for r in _corpus(folder, arguments, journal)
+        ]
+        folders = [_folder(folder, arguments, journal) for folder in _chosen(arguments, "rag", "rag")]
+        labels = dict(_agreement(arguments, journal))
+    today = date.today().isoformat()  # noqa: DTZ011 - the day where it ran
+    minutes = (time.perf_counter() - begun) / 60
+    command = " ".join(["python", *sys.argv])
+    head = (
+        f"Measured on {today}, {report.machine()}, with `{command}`, in {minutes:.0f} minutes "
+        " (what an earlier run had measured is remembered). At most "
+        f"{arguments.questions} questions per set, the same ones in every run."
+    )
+    page.write(arguments.out, head=head, retrieval=retrieval, folders=folders, labels=labels)
 
 
-def _ordered(read: Sequence[int], said: Relevance) -> list[int]:
-    return [read[place] for place in sorted(range(len(read)), key=lambda place: (-said.logit[place], place))]
+def _chosen(arguments: argparse.Namespace, kind: str, where: str) -> Iterator[Path]:
+    place = arguments.data / where
+    for folder in sorted(place.iterdir()) if place.is_dir() else ():
+        wanted = arguments.sets is None or f"{kind}/{folder.name}" in arguments.sets or kind in arguments.sets
+        if folder.is_dir() and wanted:
+            yield folder
 
 
-def _ndcg(
-    run: Mapping[str, Sequence[int]], truth: Mapping[str, Mapping[str, int]], searcher: Searcher
-) -> list[float]:
-    measure = ir_measures.nDCG @ 10
-    ranked = {
-        query: {searcher.passages[number].id: -float(rank) for rank, number in enumerate(numbers)}
-        for query, numbers in run.items()
-    }
-    found = {row.query_id: row.value for row in ir_measures.iter_calc([measure], truth, ranked)}
-    return [found.get(query, 0.0) for query in truth]
+def _settings(path: Path, arguments: argparse.Namespace) -> Settings:
+    """All defaults, whatever is set on this machine."""
+    said = {"index": {"path": path}, "verification": {"model": arguments.verification}}
+    return load_settings(said, environ={}, directory=path).settings
 
 
-def _listed(path: Path, collection: Collection) -> dict[str, list[int]]:
-    position = {passage.id: number for number, passage in enumerate(collection.passages)}
-    listed: dict[str, list[int]] = {}
+def _told(what: str) -> running.Progress:
+    """A line on stderr when something begins, and one each tenth of it."""
+
+    def begin(stage: str) -> Callable[[int, int], None]:
+        last = -1
+        begun = time.perf_counter()
+
+        def step(done: int, total: int) -> None:
+            nonlocal last
+            tenth = 10 * done // max(1, total)
+            if tenth != last and done:
+                left = (time.perf_counter() - begun) / done * (total - done)
+                print(f"{what}: {stage} {done} of {total}, {left:.0f} s left", file=sys.stderr, flush=True)
+            last = tenth
+
+        return step
+
+    return begin
+
+
+def _corpus(folder: Path, arguments: argparse.Namespace, journal: Journal) -> Iterator[dict[str, Any]]:
+    whole = read_dataset(folder, relevant_from=RELEVANT_FROM.get(folder.name, 1))
+    data = running.sampled(whole, min(arguments.questions, MOST.get(folder.name, arguments.questions)))
+    settings = _settings(arguments.cache / "none", arguments)
+    progress = _told(folder.name)
+    with running.opened(folder, settings, progress=progress) as found:
+        content, _ = running.evaluate(data, found, journal=journal, progress=progress)
+        yield content | {"documents": found.rag.index.count()}
+        listed = folder / "candidates" / "BM25.tsv"
+        if listed.is_file():
+            yield _over_candidates(data, found, listed, journal)
+
+
+def _over_candidates(data: Dataset, found: Any, listed: Path, journal: Journal) -> dict[str, Any]:
+    """The standard task of reranking the first hundred of BM25."""
+    given = _listed(listed)
+    name = f"{data.name}, BM25 top 100"
+    data = replace(data, name=name, questions=tuple(q for q in data.questions if q.id in given))
+    index: Any = found.rag.index
+    records = []
+    for question in data.questions:
+        index.restrict(given[question.id])
+        restricted = replace(found, identity={**found.identity, "candidates": key(given[question.id])})
+        records += conduct(replace(data, questions=(question,)), restricted, journal=journal)
+    index.restrict(None)
+    result = outcome(data, records, found)
+    content = report.report(data, records, result, found)
+    return content | {"documents": index.count(), "apart": True}
+
+
+def _listed(path: Path) -> dict[str, list[str]]:
+    listed: dict[str, list[str]] = {}
     with path.open(encoding="utf-8") as lines:
         for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
-            listed.setdefault(row["query-id"], []).append(position[row["corpus-id"]])
+            listed.setdefault(row["query-id"], []).append(row["corpus-id"])
     return listed
 
 
-def _write_raw(  # noqa: PLR0913, PLR0917 - everything about one question
-    path: Path,
-    name: str,
-    query: str,
-    read: Sequence[int],
-    said: Relevance,
-    legs: tuple[NDArray[np.float32], NDArray[np.float32]],
-    searcher: Searcher,
-    grades: Mapping[str, int],
-) -> None:
-    rows = [
-        [
-            grades.get(searcher.passages[number].id, -1),
-            round(float(legs[0][number]), 4),
-            round(float(legs[1][number]), 3),
-            *(round(logit, 3) for logit in (said.by_exit[place] if said.by_exit else (said.logit[place],))),
-        ]
-        for place, number in enumerate(read)
-    ]
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"set": name, "query": query, "rows": rows}) + "\n")
+def _folder(folder: Path, arguments: argparse.Namespace, journal: Journal) -> dict[str, Any]:
+    data = running.sampled(_available(folder), arguments.questions)
+    files = _needed(folder / "docs", data)
+    place = arguments.cache / f"index-{folder.name}-{key([str(file) for file in files])[:8]}"
+    progress = _told(folder.name)
+    with Rag(_settings(place, arguments)) as rag:
+        rag.ingest(*files)
+        judges = (LocalJudge(grounder=rag.grounder, reranker=rag.reranker),)
+        wanted = running.Wanted(answers=True, judges=judges, timed=False)
+        content, _ = running.evaluate(data, subject(rag), journal=journal, wanted=wanted, progress=progress)
+        return content | {"documents": len(rag.documents()), "passages": rag.store.count()}
+
+
+def _available(folder: Path) -> Dataset:
+    """Questions whose file is there."""
+    file = folder / "questions.jsonl.gz"
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+        missing = {row["id"] for row in map(json.loads, lines) if not row.get("available", True)}
+    data = read_dataset(folder)
+    return replace(data, questions=tuple(q for q in data.questions if q.id not in missing))
+
+
+def _needed(docs: Path, data: Dataset) -> list[Path]:
+    files = sorted(path for path in docs.rglob("*") if path.is_file())
+    if len(files) <= MANY:
+        return [docs]
+    named = {source for question in data.questions for place in question.places for source in place.sources}
+    others = sorted((path for path in files if path.name not in named), key=lambda path: key(path.name))
+    return sorted([path for path in files if path.name in named] + others[:50])
+
+
+def _agreement(arguments: argparse.Namespace, journal: Journal) -> Iterator[tuple[str, Any]]:
+    place = arguments.data / "grounding" / "dev"
+    if not place.is_dir() or not (arguments.sets is None or "grounding" in arguments.sets):
+        return
+    with Rag(_settings(arguments.cache / "none", arguments)) as rag:
+        if (grounder := rag.grounder) is None:
+            return
+        for file in sorted(place.glob("*.jsonl*")):
+            rows = sorted(read_labels(file), key=lambda row: key(*row[:2]))[: arguments.claims]
+            name = file.name.partition(".")[0]
+            yield name, agreement(grounder, rows, journal=journal, progress=_told(name)("claims"))
 
 
 if __name__ == "__main__":

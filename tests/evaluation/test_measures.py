@@ -31,6 +31,8 @@ def test_a_question_without_results_counts_as_nothing_found() -> None:
     found = measures.measured({"one": ["a"]}, {"one": {"a": 1}, "two": {"b": 1}}, ["nDCG@10"])
     assert found == {"nDCG@10": {"one": 1.0, "two": 0.0}}
     assert measures.measured({}, {"one": {"a": 1}}, ["AP"]) == {"AP": {"one": 0.0}}
+    nothing = measures.measured({"one": ["a"], "two": []}, {"one": {"a": 1}, "two": {"b": 1}}, ["Judged@10"])
+    assert nothing == {"Judged@10": {"one": 1.0, "two": 0.0}}
 
 
 def test_a_question_without_a_relevant_document_is_not_measured() -> None:

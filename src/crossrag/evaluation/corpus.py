@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -53,6 +53,7 @@ class ExactIndex:
         self._passages = passages
         self._embedder, self._sparse_encoder, self._progress = embedder, sparse_encoder, progress
         self._searcher: Searcher | None = None
+        self._only: NDArray[np.bool_] | None = None
         self._lock = threading.Lock()
 
     def search(
@@ -76,14 +77,22 @@ class ExactIndex:
         legs = []
         for wanted, values in ((dense, cosines), (sparse, np.where(scores > 0, scores, -np.inf))):
             reach = min(limit, len(values)) if wanted is not None else 0
-            order = np.lexsort((np.arange(len(values)), -values))[:reach]
-            legs.append([int(position) for position in order if np.isfinite(values[position])])
+            allowed = values if self._only is None else np.where(self._only, values, -np.inf)
+            order = np.lexsort((np.arange(len(values)), -allowed))[:reach]
+            legs.append([int(position) for position in order if np.isfinite(allowed[position])])
         hits = {
             position: Hit(self._chunks[position], float(cosines[position]), float(scores[position]))
             for leg in legs
             for position in leg
         }
         return Rankings(*(tuple(hits[position] for position in leg) for leg in legs))
+
+    def restrict(self, ids: Collection[str] | None) -> None:
+        """Search only these passages from now on, all of them if None: for tasks that give the candidates."""
+        import numpy as np
+
+        wanted = None if ids is None else set(ids)
+        self._only = None if wanted is None else np.asarray([chunk.id in wanted for chunk in self._chunks])
 
     def count(self) -> int:
         """Number of passages."""

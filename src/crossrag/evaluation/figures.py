@@ -16,7 +16,7 @@ from crossrag.errors import MissingExtraError
 from .measures import MAIN
 
 BLUE, ORANGE, GREY, RED = "#1f5fa8", "#d9822b", "#9aa5b1", "#b3392f"
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "font.family": "sans-serif",
     "axes.spines.top": False,
@@ -56,7 +56,7 @@ def _drawn(path: Path, report: Mapping[str, Any], how: Callable[[Any, Mapping[st
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         # A figure of its own, not pyplot's: nothing is kept, nothing needs a display.
         figure = Figure(figsize=(6.4, 3.2), layout="constrained")
         how(figure.add_subplot(), report)

@@ -42,13 +42,15 @@ def measured(run: Run, qrels: Qrels, measures: Sequence[str] = DEFAULT, *, relev
     judged = {
         q: dict(rows) for q, rows in qrels.items() if any(grade >= relevant_from for grade in rows.values())
     }
+    # What found nothing is left out, as Judged divides by the number found; it stays at 0.
     ranked = {
-        query: {document: float(-rank) for rank, document in enumerate(run.get(query, ()))}
+        query: {document: float(-rank) for rank, document in enumerate(run[query])}
         for query in judged
+        if run.get(query)
     }
     values: Values = {name: dict.fromkeys(judged, 0.0) for name in measures}
     names = {measure: name for name, measure in known.items()}
-    if any(ranked.values()):
+    if ranked:
         for row in ir_measures.iter_calc(list(names), judged, ranked):
             values[names[row.measure]][row.query_id] = float(row.value)
     return values
