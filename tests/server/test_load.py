@@ -72,7 +72,7 @@ async def many(
 ) -> tuple[list[tuple[int, float, str]], float]:
     """`count` clients, each asking one question after the other: status, seconds, Retry-After.
 
-    The last number is the median time of a request that does nothing, sent in between by those who were refused.
+    The last number is the median time of a request that does nothing, sent by those who were refused.
     """
     found: list[tuple[int, float, str]] = []
     plain: list[float] = []

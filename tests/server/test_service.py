@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from starlette.testclient import TestClient
+from schemathesis import checks as known
 
 from crossrag.calibrating import read_judgements
 from crossrag.errors import GeneratorError, ModelError
@@ -30,6 +30,17 @@ if TYPE_CHECKING:
     from crossrag.types import Context, Relevance, Turn
 
 QUESTION = "How do I restore a backup?"
+known.load_all_checks()
+CHECKS = known.CHECKS.get_by_names(
+    [
+        "not_a_server_error",
+        "status_code_conformance",
+        "response_schema_conformance",
+        "content_type_conformance",
+        "negative_data_rejection",
+        "unsupported_method",
+    ]
+)
 
 
 def events(text: str) -> list[tuple[str, dict[str, Any]]]:
@@ -164,6 +175,7 @@ def test_failures_are_told_without_their_words(
         head = {"Authorization": f"Bearer {secret}"}
         with httpx.Client(base_url=found.url, headers=head) as client:
             asked = {"question": f"backup {secret}"}
+            client.get("/api/v1/documents", params={"contains": secret})
             whole = client.post("/api/v1/answer", json=asked)
             assert (whole.status_code, whole.json()["code"]) == (500, "internal")
             streamed = client.post("/api/v1/answer", json=asked | {"stream": True}).text
@@ -286,32 +298,25 @@ def test_the_description_is_kept(make: Callable[..., Service], count: int) -> No
     """Every operation of `/openapi.json`, with examples, edges and chance; seeded."""
     service = make(generator=CannedGenerator(["It is so [1]."]))
     app = create_app(service)
-    with TestClient(app, base_url="http://localhost"):
-        schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"Host": "localhost"})
-        failures = []
-        for result in schema.get_all_operations():
-            operation = result.ok()
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"Host": "localhost"})
+    failures = []
+    for result in schema.get_all_operations():
+        operation = result.ok()
 
-            @settings(
-                max_examples=count,
-                deadline=None,
-                derandomize=True,
-                database=None,
-                suppress_health_check=list(HealthCheck),
-                phases=[Phase.explicit, Phase.generate],
-            )
-            @_given(operation)
-            def check(case: schemathesis.Case) -> None:
-                case.call_and_validate(headers={"Host": "localhost"})
+        @settings(
+            max_examples=count,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.explicit, Phase.generate],
+        )
+        @given(case=operation.as_strategy())
+        def check(case: schemathesis.Case) -> None:
+            case.call_and_validate(headers={"Host": "localhost"}, checks=CHECKS)
 
-            try:
-                check()
-            except BaseException as error:  # noqa: BLE001 - all of them are wanted
-                failures.append(f"{operation.label}: {error}")
-        assert not failures, "\n".join(failures)
-
-
-def _given(operation: Any) -> Any:
-    from hypothesis import given
-
-    return given(case=operation.as_strategy())
+        try:
+            check()
+        except BaseException as error:  # noqa: BLE001 - all of them are wanted
+            failures.append(f"{operation.label}: {error}")
+    assert not failures, "\n".join(failures)
