@@ -1,4 +1,4 @@
-"""Batching is invisible: same scores alone and in any company, nobody else's, and fair turns (promises 24, 25, 35)."""
+"""Batching is invisible: the same scores alone and in any company, nobody else's; turns are fair."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class HashModel:
 def test_nobody_gets_another_ones_score() -> None:
     seed = 20_261_124
     print(f"seed {seed}")
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311
     questions = {
         f"question {number}": [
             "x" * chance.randint(1, 60) + str(number) for _ in range(chance.randint(1, 30))

@@ -1,4 +1,4 @@
-"""The real clients of other services, over a real port: OpenAI, Cohere, MCP; and payloads that were recorded."""
+"""The real clients of other services over a real port: OpenAI, Cohere, MCP; and recorded payloads."""
 
 from __future__ import annotations
 
