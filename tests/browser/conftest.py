@@ -1,4 +1,4 @@
-"""One browser for all tests of the page; a fresh page for each, which may talk to its service and to nobody else."""
+"""One browser for all tests of the page; a fresh page for each, which may talk to its service alone."""
 
 from __future__ import annotations
 

@@ -28,7 +28,8 @@ CORPUS = {
     "handbook/backup.md": "# Backup\n\nA backup is written every night at two.\n\n## Restore\n\n"
     "To restore a backup, stop the service and run the restore command. Then start the service again.\n",
     "handbook/travel.md": "# Travel\n\nTrips by train are paid in full. Leave receipts with the office.\n",
-    "handbook/office.txt": "The office opens at nine in the morning and closes at five. Parents leave at four.\n",
+    "handbook/office.txt": "The office opens at nine in the morning and closes at five. "
+    "Parents leave at four.\n",
     "whales.txt": "Whales are mammals. The blue whale is the largest animal that ever lived on Earth.\n",
     "garden.md": "# Garden\n\nWater the beds at night. Months without rain last long.\n",
 }

@@ -1,4 +1,4 @@
-"""What documents, models and the service say runs no script on the page and fetches nothing from elsewhere."""
+"""What documents, models and the service say runs no script on the page and fetches nothing."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_markdown(page: Page) -> None:
         "[x](https://a.example/b) and https://c.example.": '<p><a href="https://a.example/b">x</a> and '
         '<a href="https://c.example/">https://c.example</a>.</p>',
         "![alt](https://a.example/p.png)": '<p><span class="image">Image: alt</span></p>',
-        "a  \nb\\\nc": "<p>a<br>b<br>c</p>",
+        "a  \nb\\\nc": "<p>a  <br>b<br>c</p>",
         "---": "<hr>",
         "**open and \\*escaped\\*": "<p>**open and *escaped*</p>",
         "In\n1998. It rained": "<p>In 1998. It rained</p>",

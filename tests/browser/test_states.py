@@ -1,4 +1,4 @@
-"""What is said when not everything went well: unsupported, degraded, cut, broken off, refused, out of reach."""
+"""What is said when not all went well: unsupported, degraded, cut, broken off, refused, out of reach."""
 
 from __future__ import annotations
 
