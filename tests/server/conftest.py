@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 import time
@@ -9,18 +10,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from crossrag import Settings
 from crossrag.config import IndexSettings, RerankingSettings
-from crossrag.protocols import Generator, Reranker
 from crossrag.server.app import create_app
 from crossrag.server.service import Service
 from crossrag.server_settings import ServerSettings
 from crossrag.testing import HashedEmbedder, HashedTerms, OverlapReranker
+
+if TYPE_CHECKING:
+    from crossrag.protocols import Generator, Reranker
 
 
 @dataclass(frozen=True)
@@ -78,26 +81,47 @@ def wait_until(happened: Callable[[], bool], seconds: float = 10.0) -> None:
         time.sleep(0.005)
 
 
+CORPUS = {
+    "backup.md": "# Backup\n\nA backup is written every night at two.\n\n## Restore\n\n"
+    "To restore a backup, stop the service and run the restore command. Then start the service again.\n",
+    "whales.txt": "Whales are mammals. The blue whale is the largest animal that ever lived on Earth.\n",
+}
+
+
+@pytest.fixture(scope="session")
+def indexed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an index of the small corpus, made once."""
+    folder = tmp_path_factory.mktemp("served")
+    (folder / "docs").mkdir()
+    for name, text in CORPUS.items():
+        (folder / "docs" / name).write_text(text, encoding="utf-8")
+    service = made(folder)
+    service.rag(None, "").ingest(folder / "docs")
+    service.close()
+    return folder
+
+
 @pytest.fixture
-def make(tmp_path: Path, corpus: Path) -> Callable[..., Service]:
-    """A service over the small corpus, which is indexed."""
+def make(tmp_path: Path, indexed: Path) -> Callable[..., Service]:
+    """A service over a copy of the small index."""
 
     def build(**arguments: Any) -> Service:
-        service = made(tmp_path, **arguments)
-        service.rag(None, "").ingest(corpus)
-        return service
+        shutil.copytree(indexed / "index", tmp_path / "index")
+        return made(tmp_path, **arguments)
 
     return build
 
 
-@pytest.fixture
-def running(make: Callable[..., Service]) -> Iterator[Running]:
-    """The small corpus at a port."""
-    with listening(make()) as found:
+@pytest.fixture(scope="module")
+def running(indexed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The small corpus at a port, for tests that leave it as it is."""
+    folder = tmp_path_factory.mktemp("running")
+    shutil.copytree(indexed / "index", folder / "index")
+    with listening(made(folder)) as found:
         yield found
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(running: Running) -> Iterator[httpx.Client]:
     """Asks it."""
     with httpx.Client(base_url=running.url, timeout=20) as made_client:

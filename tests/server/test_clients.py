@@ -1,9 +1,10 @@
-"""The real clients of other services, over a real port: OpenAI, Cohere, MCP; and payloads that were recorded."""
+"""The real clients of other services over a real port: OpenAI, Cohere, MCP; and recorded payloads."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import cohere
 import httpx
@@ -14,10 +15,12 @@ from mcp.client import Client
 
 from crossrag.errors import GeneratorError
 from crossrag.server.mcp import Tools
-from crossrag.server.service import Service
-from crossrag.types import Context, Turn
 
 from .conftest import Running, listening
+
+if TYPE_CHECKING:
+    from crossrag.server.service import Service
+    from crossrag.types import Context, Turn
 
 QUESTION = "How do I restore a backup?"
 

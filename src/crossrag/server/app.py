@@ -65,6 +65,7 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
         lifespan=lambda app: _lifespan(app, service, observer),
     )
+    service.batch_ran = observer.batch
     app.state.observer, app.state.service = observer, service
     router = Router(app)
     router.open("/openapi.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import signal
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,9 @@ def serve(settings: Settings, *, listening: Callable[[str], None], service: Serv
         lifespan="on",
         timeout_keep_alive=5,
     )
-    server = _Server(config, made)
+    server = _server_class()(config, made)
+    # From here on, connections are kept for the server, which is about to take them.
+    taken.listen(2_048)
     address, port = taken.getsockname()[:2]
     shown = f"[{address}]" if ":" in address else address
     listening(f"http://{shown}:{port}")
@@ -82,15 +85,14 @@ def _server_class() -> Any:
             super().__init__(config)
             self._service = service
 
-        def handle_exit(self, sig: int, frame: Any) -> None:
+        def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ARG002 - inherited
+            # Not the inherited way: that raises the signal again at the end, which would then be no success.
             self._service.state = "stopping"
-            super().handle_exit(sig, frame)
+            if self.should_exit and sig == signal.SIGINT:
+                self.force_exit = True
+            self.should_exit = True
 
     return Server
-
-
-def _Server(config: Any, service: Service) -> Any:  # noqa: N802 - stands for the class
-    return _server_class()(config, service)
 
 
 def _bound(settings: ServerSettings) -> socket.socket:

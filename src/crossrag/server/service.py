@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -57,6 +58,8 @@ class Service:
         self.state: State = "starting"
         self.warm = False
         """Whether the models have been loaded and used."""
+        self.batch_ran: Callable[[int], None] = lambda _: None
+        """Told how many tokens a batch of the reranker had."""
         self._embedder, self._sparse, self._generator = embedder, sparse_encoder, generator
         self._given = reranker
         self._reranker: Reranker | None = None
@@ -173,6 +176,9 @@ class Service:
             generator=self._generator,
         )
 
+    def _note_batch(self, tokens: int) -> None:
+        self.batch_ran(tokens)
+
     def _made_reranker(self) -> Reranker | None:
         """The model behind a worker that all requests share, behind the memory of what it has said."""
         wanted = self.settings.reranking
@@ -180,7 +186,7 @@ class Service:
         model = self._given or assembly.reranker(plain)
         if model is None:
             return None
-        made = shared(model, batch_tokens=self.limits.batch_tokens)
+        made = shared(model, batch_tokens=self.limits.batch_tokens, ran=self._note_batch)
         cache = wanted.cache
         if cache is None and self.limits.score_cache and self._given is None:
             cache = self.settings.index.path / "scores.sqlite"
