@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 CORPUS = {
     "handbook/leave.md": "# Leave\n\n🌻🌻 Holidays are for rest.\n\n## Parental leave\n\n"
-    "Parental leave lasts **fourteen months** and is shared between both parents. 🌻 Tell the office three months before.\n\n"
+    "Parental leave lasts **fourteen months** and is shared between both parents. "
+    "🌻 Tell the office three months before.\n\n"
     "## Sick leave\n\nSick leave needs a note from the third day.\n",
     "handbook/backup.md": "# Backup\n\nA backup is written every night at two.\n\n## Restore\n\n"
     "To restore a backup, stop the service and run the restore command. Then start the service again.\n",
