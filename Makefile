@@ -1,5 +1,5 @@
 # The same commands for people and for CI. Each makes what it needs in .venv; uv is used where it is there.
-.PHONY: demo test stress check fix bench-quality bench-ingest bench-folders bench-rerank clean help
+.PHONY: demo test stress check fix bench-quality bench-expansion bench-ingest bench-folders bench-rerank clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -26,6 +26,9 @@ fix: .venv/.dev ## format and mend what can be mended
 
 bench-quality: .venv/.dev ## nDCG@10 per stage on labelled data (DATA=folder of BEIR sets)
 	$(BIN)/python bench/quality.py $(if $(DATA),--data $(DATA))
+
+bench-expansion: .venv/.dev ## what expansions are worth, with and without each (DATA=folder of BEIR sets)
+	$(BIN)/python bench/expansion.py $(if $(DATA),--data $(DATA))
 
 bench-ingest: .venv/.dev ## ingestion by stage, and hybrid queries (DATA=folder of one BEIR set, SIZES="1000 10000")
 	$(BIN)/python bench/ingest.py --data $(DATA) $(if $(SIZES),--sizes $(SIZES))

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import ir_measures
 import numpy as np
 
-from common import SEED, head, printed, sample, searcher, write
+from common import head, interval, printed, sample, searcher, write
 from crossrag.calibration import calibration_error
 from crossrag.registry import load
 from crossrag.training.judged import Collection, read_collections
@@ -118,14 +118,6 @@ class Row:
             f"| {gain * 100:+.1f} [{low * 100:+.1f}, {high * 100:+.1f}] | {saved * 100:.0f} % | {error:.3f} "
             f"| {statistics.median(self.seconds) * 1000:.0f} |"
         )
-
-
-def interval(differences: NDArray[np.float64], draws: int = 2_000) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean (Efron, 1979)."""
-    chance = np.random.default_rng(SEED)
-    means = chance.choice(differences, (draws, len(differences))).mean(1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(low), float(high)
 
 
 def _measured(folder: Path, reranker: Reranker, arguments: argparse.Namespace) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""Question -> ranking -> context -> events of an answer: the stages from the question on, joined.
+"""Question -> events of an answer: what was found, the context made of it, the answer.
 
 Takes the parts of a Rag, which are made when they are first touched. Knows nothing of how they are made.
 """
@@ -6,157 +6,166 @@ Takes the parts of a Rag, which are made when they are first touched. Knows noth
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, cast
 
-from . import answering, calibrating, context, likeness, loading, reranking, retrieval
-from .errors import UsageError
-from .types import Event, Ranking, Turn, Where
+from . import answering, context, searching
+from .errors import CrossragError, GeneratorError, reason
+from .types import Answer, Context, Done, Event, Ranking, Turn, Where
+from .verification import Verification
 
 if TYPE_CHECKING:
-    from .config import Settings
-    from .index import Index
-    from .protocols import Embedder, Generator, Reranker, SparseEncoder
+    from collections.abc import Generator as Stream
+
+    from .parts import Parts
+    from .protocols import Generator
+    from .types import Chunk
+
+FINDING_SHARE = 0.6
+"""Of the time for a whole answer: what finding passages may take, so that there is time to write."""
 
 
-class Parts(Protocol):
-    """What answering a question takes; a `Rag` is one."""
-
-    @property
-    def settings(self) -> Settings:
-        """All of them."""
-        ...
-
-    @property
-    def index(self) -> Index:
-        """Where passages are searched."""
-        ...
-
-    @property
-    def embedder(self) -> Embedder:
-        """For the dense leg."""
-        ...
-
-    @property
-    def sparse_encoder(self) -> SparseEncoder:
-        """For the sparse leg."""
-        ...
-
-    @property
-    def reranker(self) -> Reranker | None:
-        """None where first-stage order is wanted."""
-        ...
-
-    @property
-    def generator(self) -> Generator:
-        """Writes the answer."""
-        ...
-
-    @property
-    def calibrated(self) -> calibrating.Calibrated | None:
-        """What relevance means for this index, where that was found out."""
-        ...
-
-
-def rank(
-    parts: Parts,
-    query: str,
-    *,
-    top_k: int | None = None,
-    where: Where | None,
-    deadline: float | None = None,
-    collapse: bool = True,
+def search(
+    parts: Parts, query: str, *, top_k: int | None, where: Where | None, deadline: float | None
 ) -> Ranking:
-    """Every candidate, reranked, those below the threshold too; see `Rag.search`.
-
-    Args:
-        parts: What works on the question.
-        query: As it was asked.
-        top_k: How many of the best matter; None for `reranking.top_k`, 0 for all of them.
-        where: Keep only chunks whose metadata equals this.
-        deadline: Seconds for reranking; None for `reranking.deadline`.
-        collapse: Whether one passage may stand for its near-duplicates.
-    """
-    settings = parts.settings
-    query = loading.clean_text(query).strip()
-    if not query:
-        raise UsageError("The question is empty", hint="Write a question, or a few words to look for")
-    clock = _Clock()
-    with parts.index.reading():
-        candidates = retrieval.retrieve(
-            query,
-            embedder=parts.embedder,
-            sparse_encoder=parts.sparse_encoder,
-            store=parts.index,
-            fetch_k=settings.retrieval.fetch_k,
-            rrf_k=settings.retrieval.rrf_k,
-            where=where,
-        )
-    if collapse and settings.retrieval.duplicates:
-        candidates = likeness.collapse(candidates, threshold=settings.retrieval.duplicates)
-    clock.lap("retrieve")
-    reranker = parts.reranker
-    if reranker is None:
-        return Ranking(query=query, candidates=tuple(candidates), timings=clock.laps)
-    seconds = settings.reranking.deadline if deadline is None else deadline
-    wanted = settings.reranking.top_k if top_k is None else top_k
-    reranked = reranking.rerank(
-        query,
-        candidates,
-        reranker=reranker,
-        depth=max(settings.reranking.depth, wanted),
-        top_k=wanted or None,
-        deadline=None if seconds is None else time.monotonic() + seconds,
-        calibration=parts.calibrated.calibration if parts.calibrated else None,
-    )
-    clock.lap("rerank")
-    return Ranking(
-        query=query,
-        candidates=reranked.candidates,
-        degraded=reranked.degraded,
-        notices=reranked.notices,
-        timings=clock.laps,
+    """See `Rag.search`."""
+    until = None if deadline is None else time.monotonic() + deadline
+    prepared = searching.prepare(parts, query, until=until)
+    ranking = searching.rank(parts, prepared, top_k=top_k, where=where, until=until)
+    wanted = parts.settings.reranking.top_k if top_k is None else top_k
+    chosen = searching.choose(parts, ranking, top_k=wanted, relevant=False)
+    return replace(
+        ranking,
+        candidates=chosen.candidates,
+        degraded=(*ranking.degraded, *chosen.degraded),
+        notices=(*ranking.notices, *chosen.notices),
     )
 
 
 def answer(
-    parts: Parts, question: str, *, history: Sequence[Turn] = (), where: Where | None = None
+    parts: Parts,
+    question: str,
+    *,
+    history: Sequence[Turn] = (),
+    where: Where | None = None,
+    deadline: float | None = None,
 ) -> Iterator[Event]:
     """The events of `Rag.stream`."""
     settings = parts.settings
-    ranking = rank(parts, question, where=where)
-    kept = reranking.relevant(
-        ranking.candidates,
-        threshold=_threshold(parts),
-        top_k=settings.reranking.top_k,
-    )
-    assembled = context.assemble(kept, token_budget=settings.context.token_budget)
-    yield from answering.stream_answer(
-        ranking.query,
+    started = time.monotonic()
+    seconds = settings.generator.deadline if deadline is None else deadline
+    finding = None if seconds is None else started + FINDING_SHARE * seconds
+    end = None if seconds is None else started + seconds
+    prepared = searching.prepare(parts, question, history=history, until=finding)
+    ranking = searching.rank(parts, prepared, where=where, until=finding, end=end)
+    ranking, assembled = _context(parts, ranking)
+    writing = _Quoting(parts)
+    events = answering.stream_answer(
+        prepared.question,
         assembled,
-        generator=parts.generator,
-        ranking=first(ranking, settings.reranking.top_k),
+        generator=writing.steady(parts.generator),
+        ranking=ranking,
         history=history,
+        verification=_verification(parts),
+        fallback=writing.steady(parts.fallback) if parts.fallback else None,
+        deadline=end,
     )
+    with closing(cast("Stream[Event, None, None]", events)):
+        for event in events:
+            yield Done(writing.told(event.answer, prepared.asked)) if isinstance(event, Done) else event
 
 
-def first(ranking: Ranking, count: int) -> Ranking:
-    """The same with its best candidates alone."""
-    return replace(ranking, candidates=ranking.candidates[:count])
+def _context(parts: Parts, ranking: Ranking) -> tuple[Ranking, Context]:
+    """The passages that the answer may use, and the ranking with its best alone and the time it took."""
+    settings = parts.settings
+    clock = searching.Clock(dict(ranking.timings))
+    top_k = settings.reranking.top_k
+    chosen = searching.choose(parts, ranking, top_k=top_k, relevant=True)
+    with parts.index.reading():
+        assembled = context.assemble(
+            chosen.candidates,
+            token_budget=settings.context.token_budget,
+            count_tokens=parts.count_tokens,
+            neighbours=_neighbours(parts, settings.context.neighbours),
+            order=settings.context.order,
+        )
+    clock.lap("context")
+    told = replace(
+        ranking,
+        candidates=ranking.candidates[:top_k],
+        degraded=(*ranking.degraded, *chosen.degraded),
+        notices=(*ranking.notices, *chosen.notices),
+        timings=clock.laps,
+    )
+    return told, assembled
 
 
-def _threshold(parts: Parts) -> float:
-    if parts.reranker is None:
-        return 0.0
-    return calibrating.resolve_threshold(parts.settings.reranking.threshold, parts.calibrated)
+def _neighbours(parts: Parts, radius: int) -> Callable[[Chunk], Sequence[Chunk]]:
+    if not radius:
+        return context.no_neighbours
+    return lambda chunk: parts.index.store.neighbours(chunk, radius)
 
 
-class _Clock:
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
+class _Quoting:
+    """Generators whose failures are the failures that are foreseen."""
 
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.laps[stage], self._last = now - self._last, now
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._failure = ""
+
+    def steady(self, generator: Generator) -> Generator:
+        """The same; one that quotes does so without a model where the model that it asks is down."""
+        return _Steady(generator, self) if generator.fingerprint == "extractive" else _Foreseen(generator)
+
+    def instead(self, error: Exception) -> Generator:
+        """What quotes without any model."""
+        self._failure = reason(error)
+        return self._parts.last_resort
+
+    def told(self, done: Answer, asked: str) -> Answer:
+        """The answer to what was asked, with what went wrong."""
+        if not self._failure:
+            return replace(done, question=asked)
+        notice = f"Sentences were chosen by their words alone: {self._failure}"
+        return replace(
+            done,
+            question=asked,
+            degraded=tuple(dict.fromkeys((*done.degraded, "quotes"))),
+            notices=(*done.notices, notice),
+        )
+
+
+class _Steady:
+    def __init__(self, generator: Generator, quoting: _Quoting) -> None:
+        self._generator, self._quoting = generator, quoting
+        self.fingerprint = generator.fingerprint
+
+    def stream(self, question: str, context: Context, history: Sequence[Turn] = ()) -> Iterator[str]:
+        """Its pieces, once all are there: it scores all sentences before it gives the first."""
+        try:
+            pieces = list(self._generator.stream(question, context, history))
+        except Exception as error:  # noqa: BLE001 - anybody's reranker raises what it likes
+            pieces = list(self._quoting.instead(error).stream(question, context, history))
+        yield from pieces
+
+
+class _Foreseen:
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+        self.fingerprint = generator.fingerprint
+
+    def stream(self, question: str, context: Context, history: Sequence[Turn] = ()) -> Iterator[str]:
+        """Its pieces; what somebody else's generator raises may pass, as far as one can know."""
+        try:
+            yield from self._generator.stream(question, context, history)
+        except CrossragError:
+            raise
+        except Exception as error:
+            raise GeneratorError(f"The language model failed: {reason(error)}", retryable=True) from error
+
+
+def _verification(parts: Parts) -> Verification:
+    wanted = parts.settings.verification
+    return Verification(grounder=parts.grounder, policy=wanted.policy, threshold=wanted.threshold)

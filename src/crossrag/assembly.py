@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import answering, chunking, loading, registry
+from . import chunking, context, loading, prompt, registry
 from .errors import ConfigError, UsageError
+from .last_resort import NoMeaning, SharedTerms
 from .score_cache import CachedReranker
+from .types import Context
 
 if TYPE_CHECKING:
     from .config import OpenAISettings, QdrantSettings, RerankHttpSettings, Settings
-    from .protocols import Embedder, Generator, Reranker, SparseEncoder, Store
+    from .protocols import Embedder, Generator, Grounder, Reranker, SparseEncoder, Store
+    from .types import Turn
 
 CHUNK_TOKENIZER = registry.BUNDLED_MODELS / "progressive-reranker" / "tokenizer.json"
 """What `chunking.unit = "tokens"` counts: the tokens that the bundled reranker sees."""
+
+_CHATS = {"openai", "langchain"}
+"""Generators that are told what to do, and can be told something else."""
+_NO_CONTEXT = Context(sources=(), tokens=0)
 
 
 def embedder(settings: Settings) -> Embedder:
@@ -48,14 +57,96 @@ def generator(settings: Settings, *, reranker: Reranker | None, embedder: Embedd
         UsageError: The extractive generator is wanted and there is no reranker.
     """
     name = settings.generator.model
-    if name.partition(":")[0] == "openai":
-        return registry.load("generators", name, render=answering.messages, **_endpoint(settings.openai))
+    if name.partition(":")[0] in _CHATS:
+        return _chat(settings, name, prompt.messages)
     if reranker is None:
         raise UsageError(
             "The extractive answer needs a reranker",
             hint="Set reranking.model, or generator.model to openai:MODEL",
         )
     return registry.load("generators", name, reranker=reranker, embedder=embedder)
+
+
+def last_resort(sparse_encoder: SparseEncoder) -> Generator:
+    """What quotes sentences by their words alone."""
+    return registry.load(
+        "generators", "extractive", reranker=SharedTerms(sparse_encoder), embedder=NoMeaning()
+    )
+
+
+def completion(settings: Settings) -> Callable[[str], str] | None:
+    """What asks the language model something else than the answer; None where there is no model.
+
+    From `expansion.model`, else from `generator.model`.
+    """
+    name = settings.expansion.model or settings.generator.model
+    if name.partition(":")[0] not in _CHATS:
+        return None
+    chat = _chat(settings, name, _as_it_is)
+    return lambda text: "".join(chat.stream(text, _NO_CONTEXT))
+
+
+def _chat(
+    settings: Settings,
+    name: str,
+    render: Callable[[str, Context, Sequence[Turn]], list[dict[str, str]]],
+) -> Generator:
+    if name.partition(":")[0] == "openai":
+        return registry.load("generators", name, render=render, **_endpoint(settings.openai))
+    chat = settings.openai
+    return registry.load(
+        "generators",
+        name,
+        render=render,
+        temperature=chat.temperature,
+        timeout=chat.timeout,
+        max_tokens=chat.max_tokens,
+    )
+
+
+def _as_it_is(text: str, _: Context, __: Sequence[Turn]) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def token_counter(settings: Settings) -> Callable[[str], int]:
+    """How the model that reads the context counts: by its tokenizer where that is here, else an estimate.
+
+    Raises:
+        ConfigError: `context.tokenizer` is no tokenizer.
+    """
+    file = settings.context.tokenizer
+    if file is None and settings.generator.model.partition(":")[0] in _CHATS:
+        return context.estimate_tokens
+    return _counter(file.expanduser() if file else CHUNK_TOKENIZER)
+
+
+@cache
+def _counter(file: Path) -> Callable[[str], int]:
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
+        raise ConfigError(f"{file} is no tokenizer: {error}", hint="See context.tokenizer") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))
+
+
+def fallback(settings: Settings, *, reranker: Reranker | None, embedder: Embedder) -> Generator | None:
+    """What quotes sentences when the language model is down; None where it is not wanted or cannot be."""
+    own = settings.generator.model.partition(":")[0] == "extractive"
+    if own or not settings.generator.fallback or reranker is None:
+        return None
+    return registry.load("generators", "extractive", reranker=reranker, embedder=embedder)
+
+
+def grounder(settings: Settings) -> Grounder | None:
+    """From `verification.model`; None where that is `none`."""
+    wanted = settings.verification
+    if wanted.model == "none":
+        return None
+    return registry.load("grounders", wanted.model, threads=wanted.threads)
 
 
 def loader(settings: Settings) -> loading.Loader:

@@ -22,6 +22,9 @@ ENVIRONMENT_PREFIX = "CROSSRAG_"
 PROJECT_FILE = "crossrag.toml"
 
 
+Method = Literal["feedback", "variants", "multi-query", "hyde", "step-back", "decompose"]
+
+
 class IndexSettings(Section):
     """Where the index lives."""
 
@@ -106,6 +109,42 @@ class RetrievalSettings(Section):
     duplicates: float = Field(
         0.9, ge=0, le=1, description="likeness of passages counted as one; 0 = none are"
     )
+    search_type: Literal["similarity", "mmr"] = Field(
+        "similarity", description="keep the most relevant, or relevant ones unlike each other"
+    )
+    lambda_mult: float = Field(0.7, ge=0, le=1, description="of mmr: 1 = pure relevance, 0 = pure diversity")
+    mmr: Literal["reranked", "fetched"] = Field(
+        "reranked", description="what mmr chooses from; fetched = before reranking, as LangChain does"
+    )
+
+
+class ExpansionSettings(Section):
+    """Question to further searches."""
+
+    methods: tuple[Method, ...] = Field(
+        (),
+        description="with commas: feedback, variants; by a language model multi-query, hyde, step-back, "
+        "decompose",
+    )
+    model: str | None = Field(
+        None, description="openai:MODEL for expansion and follow-ups; none = generator.model"
+    )
+    weight: float = Field(
+        0.5, gt=0, le=1, description="of an expansion's passages; the question's own have 1"
+    )
+    query_tokens: int = Field(160, ge=16, description="longest question; longer ones are condensed")
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _methods_with_commas(cls, value: object) -> object:
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+
+class ConversationSettings(Section):
+    """Question and earlier turns to a question that stands alone."""
+
+    rewrite: bool = Field(default=True, description="complete follow-ups by what was asked before")
+    turns: int = Field(6, ge=1, le=100, description="earlier messages that are looked at")
 
 
 class RerankingSettings(Section):
@@ -150,12 +189,35 @@ class ContextSettings(Section):
     """Passages to the generator's context."""
 
     token_budget: int = Field(2_000, ge=1, description="most tokens of context")
+    neighbours: int = Field(0, ge=0, le=10, description="chunks on either side that a passage may take in")
+    order: Literal["best-first", "both-ends"] = Field("best-first", description="of passages in the context")
+    tokenizer: Path | None = Field(
+        None, description="tokenizer.json of the model; none = bundled for quotes, else bytes / 4"
+    )
+
+    @field_validator("tokenizer", mode="before")
+    @classmethod
+    def _tokenizer_may_be_none(cls, value: object) -> object:
+        return None if value in {"", "none"} else value
 
 
 class GeneratorSettings(Section):
     """Context to answer."""
 
-    model: str = Field("extractive", description="`extractive`, or `openai:MODEL`")
+    model: str = Field("extractive", description="`extractive`, `openai:MODEL` or `langchain:PROVIDER:MODEL`")
+    fallback: bool = Field(default=True, description="quote the best sentences when the model is down")
+    deadline: float | None = Field(None, gt=0, description="seconds for a whole answer; none = no limit")
+
+
+class VerificationSettings(Section):
+    """Answer to checked answer."""
+
+    model: str = Field("onnx:bundled", description="backend:model, or `none` for numbers and quotes only")
+    policy: Literal["mark", "drop", "regenerate"] = Field(
+        "mark", description="what becomes of statements that the sources do not support"
+    )
+    threshold: float = Field(0.5, ge=0, le=1, description="least support of a statement that holds")
+    threads: int = Field(0, ge=0, description="threads for the model; 0 = all cores")
 
 
 class OpenAISettings(Section):
@@ -178,12 +240,15 @@ class Settings(Section):
     sparse: SparseSettings = SparseSettings()
     loading: LoadingSettings = LoadingSettings()
     chunking: ChunkingSettings = ChunkingSettings()
+    expansion: ExpansionSettings = ExpansionSettings()
+    conversation: ConversationSettings = ConversationSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
     reranking: RerankingSettings = RerankingSettings()
     rerank_http: RerankHttpSettings = RerankHttpSettings()
     context: ContextSettings = ContextSettings()
     generator: GeneratorSettings = GeneratorSettings()
     openai: OpenAISettings = OpenAISettings()
+    verification: VerificationSettings = VerificationSettings()
     server: ServerSettings = ServerSettings()
 
     @property

@@ -101,3 +101,10 @@ def did_you_mean(wrong: str, choices: Iterable[str]) -> str:
     near = get_close_matches(wrong, known, n=1)
     guess = f"Did you mean {near[0]!r}? " if near else ""
     return f"{guess}Choices: {', '.join(known)}"
+
+
+def reason(error: Exception) -> str:
+    """Why something failed, for a notice: the message of an error of ours, class and message of another's."""
+    if isinstance(error, CrossragError):
+        return error.message
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from . import asking, assembly, calibrating
+from . import asking, assembly, calibrating, searching
 from .config import Settings, load_settings
 from .errors import ModelError, UsageError
 from .index import Index
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from .indexing import Progress
     from .manifest import Entry, Manifest
     from .planning import Plan
-    from .protocols import Embedder, Generator, Reranker, SparseEncoder, Store
+    from .protocols import Embedder, Generator, Grounder, Reranker, SparseEncoder, Store
 
 
 class Rag:
@@ -33,6 +32,8 @@ class Rag:
         sparse_encoder: In place of `sparse.model`.
         reranker: In place of `reranking.model`.
         generator: In place of `generator.model`.
+        grounder: In place of `verification.model`.
+        complete: In place of the language model that rewrites and expands questions: prompt to text.
     """
 
     def __init__(
@@ -43,6 +44,8 @@ class Rag:
         sparse_encoder: SparseEncoder | None = None,
         reranker: Reranker | None = None,
         generator: Generator | None = None,
+        grounder: Grounder | None = None,
+        complete: Callable[[str], str] | None = None,
     ) -> None:
         self.settings = settings
         given = {
@@ -50,6 +53,8 @@ class Rag:
             "sparse_encoder": sparse_encoder,
             "reranker": reranker,
             "generator": generator,
+            "grounder": grounder,
+            "complete": complete,
         }
         # The cached properties below find what was given where they would keep what they make.
         self._given = {name: backend for name, backend in given.items() if backend is not None}
@@ -140,37 +145,59 @@ class Rag:
             query: A question or a few words.
             top_k: How many; None for `reranking.top_k`.
             where: Keep only chunks whose metadata equals this.
-            deadline: Seconds for reranking; None for `reranking.deadline`.
+            deadline: Seconds for the whole; None for `reranking.deadline`, of reranking alone. Where time is
+                up, the passages come in the order that they have by then.
 
         Raises:
             UsageError: The query is empty or a filter key is malformed.
+            ModelError: The query can be searched neither by meaning nor by words.
             IndexMissingError: Nothing was ingested yet.
         """
-        ranking = asking.rank(self, query, top_k=top_k, where=where, deadline=deadline)
-        return asking.first(ranking, self.settings.reranking.top_k if top_k is None else top_k)
+        return asking.search(self, query, top_k=top_k, where=where, deadline=deadline)
 
     # --- context -> answer
 
-    def ask(self, question: str, *, history: Sequence[Turn] = (), where: Where | None = None) -> Answer:
+    def ask(
+        self,
+        question: str,
+        *,
+        history: Sequence[Turn] = (),
+        where: Where | None = None,
+        deadline: float | None = None,
+    ) -> Answer:
         """The answer, whole. `status` is `no_answer` where the documents hold none.
+
+        Args:
+            question: A question; a follow-up is completed by what was asked before.
+            history: Earlier turns, oldest first, which the caller holds.
+            where: Keep only chunks whose metadata equals this.
+            deadline: Seconds for the whole; None for `generator.deadline`. Where time is up, the answer is
+                what was written by then, and says so.
 
         Raises:
             GeneratorError: The language model failed.
         """
-        for event in self.stream(question, history=history, where=where):
+        for event in self.stream(question, history=history, where=where, deadline=deadline):
             if isinstance(event, Done):
                 return event.answer
         raise AssertionError("a stream ended without Done")
 
     def stream(
-        self, question: str, *, history: Sequence[Turn] = (), where: Where | None = None
+        self,
+        question: str,
+        *,
+        history: Sequence[Turn] = (),
+        where: Where | None = None,
+        deadline: float | None = None,
     ) -> Iterator[Event]:
-        """Retrieved, then Delta and Cited as they come, then exactly one Done.
+        """Retrieved, then text with its claims and citations as they come, then exactly one Done.
+
+        Arguments as for `ask`.
 
         Raises:
             GeneratorError: The language model failed; events given before remain valid.
         """
-        yield from asking.answer(self, question, history=history, where=where)
+        yield from asking.answer(self, question, history=history, where=where, deadline=deadline)
 
     # --- judged questions -> calibration
 
@@ -201,7 +228,8 @@ class Rag:
                 progress(done, len(grouped))
                 # Every candidate is read with all layers: a forecast is no score to calibrate on. And none is
                 # collapsed: the one that was judged may be the other.
-                ranking = asking.rank(self, question, top_k=0, where=None, deadline=math.inf, collapse=False)
+                prepared = searching.prepare(self, question)
+                ranking = searching.rank(self, prepared, top_k=0, hurry=False, collapse=False)
                 if ranking.degraded:
                     raise ModelError(
                         f"{question!r} could not be reranked: {'; '.join(ranking.notices)}",
@@ -225,7 +253,7 @@ class Rag:
             del self.__dict__["reranker"]
             resource.close()
         # What is made of them, or read beside the index, is made and read anew.
-        for name in ("generator", "calibrated"):
+        for name in ("generator", "fallback", "last_resort", "calibrated"):
             if name not in self._given:
                 self.__dict__.pop(name, None)
 
@@ -256,6 +284,31 @@ class Rag:
     def generator(self) -> Generator:
         """From `generator.model`."""
         return assembly.generator(self.settings, reranker=self.reranker, embedder=self.embedder)
+
+    @cached_property
+    def fallback(self) -> Generator | None:
+        """Answers when a language model is down; None where nothing does."""
+        return assembly.fallback(self.settings, reranker=self.reranker, embedder=self.embedder)
+
+    @cached_property
+    def last_resort(self) -> Generator:
+        """Quotes when no model is left."""
+        return assembly.last_resort(self.sparse_encoder)
+
+    @cached_property
+    def complete(self) -> Callable[[str], str] | None:
+        """Asks the language model of `expansion.model` or `generator.model`; None where there is none."""
+        return assembly.completion(self.settings)
+
+    @cached_property
+    def count_tokens(self) -> Callable[[str], int]:
+        """As the model that reads the context does, or an estimate."""
+        return assembly.token_counter(self.settings)
+
+    @cached_property
+    def grounder(self) -> Grounder | None:
+        """From `verification.model`; None where that is `none`."""
+        return assembly.grounder(self.settings)
 
     @property
     def store(self) -> Store:

@@ -1,7 +1,7 @@
 """`backend:model` names -> where the backend lives and which extra it needs. Loaded lazily, from strings.
 
 Third parties add backends through entry points named `crossrag.embedders`, `crossrag.rerankers`,
-`crossrag.sparse_encoders`, `crossrag.stores` and `crossrag.generators`.
+`crossrag.sparse_encoders`, `crossrag.stores`, `crossrag.generators` and `crossrag.grounders`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from .errors import ConfigError, MissingExtraError, did_you_mean
 
 if TYPE_CHECKING:
-    from .protocols import Embedder, Generator, Reranker, SparseEncoder, Store
+    from .protocols import Embedder, Generator, Grounder, Reranker, SparseEncoder, Store
 
-Kind = Literal["embedders", "sparse_encoders", "rerankers", "stores", "generators"]
+Kind = Literal["embedders", "sparse_encoders", "rerankers", "stores", "generators", "grounders"]
 BUNDLED_MODELS = Path(__file__).parent / "models"
 
 
@@ -103,6 +103,21 @@ BACKENDS: dict[Kind, dict[str, Backend]] = {
             needs="openai",
             extra="openai",
         ),
+        "langchain": Backend(
+            "crossrag.generators.langchain:LangChainGenerator",
+            "any LangChain chat model, such as langchain:anthropic:claude-haiku-4-5",
+            model="model",
+            needs="langchain",
+            extra="langchain",
+        ),
+    },
+    "grounders": {
+        "onnx": Backend(
+            "crossrag.grounders.onnx:OnnxGrounder",
+            "crossrag's own: `bundled`, or a folder of that kind",
+            model="directory",
+            bundled="grounding",
+        ),
     },
 }
 
@@ -117,6 +132,8 @@ def load(kind: Literal["rerankers"], name: str, **arguments: Any) -> Reranker: .
 def load(kind: Literal["stores"], name: str, **arguments: Any) -> Store: ...
 @overload
 def load(kind: Literal["generators"], name: str, **arguments: Any) -> Generator: ...
+@overload
+def load(kind: Literal["grounders"], name: str, **arguments: Any) -> Grounder: ...
 def load(kind: Kind, name: str, **arguments: Any) -> Any:
     """Make the backend that `name` stands for.
 

@@ -67,9 +67,15 @@ class EndlessGenerator:
             self.open -= 1
 
 
-async def many(url: str, count: int, body: dict[str, Any], seconds: float) -> list[tuple[int, float, str]]:
-    """`count` clients, each asking one question after the other: status, seconds, Retry-After."""
+async def many(
+    url: str, count: int, body: dict[str, Any], seconds: float
+) -> tuple[list[tuple[int, float, str]], float]:
+    """`count` clients, each asking one question after the other: status, seconds, Retry-After.
+
+    The last number is the median time of a request that does nothing, sent by those who were refused.
+    """
     found: list[tuple[int, float, str]] = []
+    plain: list[float] = []
     until = time.monotonic() + seconds
     limits = httpx.Limits(max_connections=count)
 
@@ -81,11 +87,14 @@ async def many(url: str, count: int, body: dict[str, Any], seconds: float) -> li
                 (reply.status_code, time.monotonic() - started, reply.headers.get("retry-after", ""))
             )
             if reply.status_code != 200:
+                started = time.monotonic()
+                await http.get(f"{url}/healthz")
+                plain.append(time.monotonic() - started)
                 await asyncio.sleep(0.1)
 
     async with httpx.AsyncClient(timeout=60, limits=limits) as http:
         await asyncio.gather(*(client(http) for _ in range(count)))
-    return found
+    return found, sorted(plain)[len(plain) // 2] if plain else 0.0
 
 
 @pytest.mark.parametrize(
@@ -96,20 +105,21 @@ def test_overload_is_bounded(make: Callable[..., Service], seconds: float, clien
     service = make(reranker=SlowReranker(work), concurrency=2, queue_seconds=budget)
     with listening(service) as found:
         asyncio.run(many(found.url, 1, ASK, 0.5))
-        replies = asyncio.run(many(found.url, clients, ASK, seconds))
+        replies, nothing = asyncio.run(many(found.url, clients, ASK, seconds))
         counts = Counter(status for status, _, _ in replies)
         print(counts)
         assert set(counts) == {200, 429}
         assert all(after and int(after) >= 1 for status, _, after in replies if status == 429)
         refused = sorted(took for status, took, _ in replies if status == 429)
         served = sorted(took for status, took, _ in replies if status == 200)
-        # The clients share this process' lock with the server: most, not all, are measured as they are.
-        assert refused[len(refused) // 2] < 0.1
-        assert served[-1] < budget + 2 * work + 1.0
+        # The clients share processor and lock with the server, so that even doing nothing takes its time.
+        print(f"refused in {refused[len(refused) // 2]:.3f} s, nothing done in {nothing:.3f} s")
+        assert refused[len(refused) // 2] < 0.1 + 2 * nothing
+        assert served[-1] < budget + 2 * work + 1.0 + 10 * nothing
         wait_until(lambda: service.admission.running == service.admission.waiting == 0)
-        ((status, took, _),) = asyncio.run(many(found.url, 1, ASK, 0.01))
+        ((status, took, _),), _ = asyncio.run(many(found.url, 1, ASK, 0.01))
         assert status == 200
-        assert took < 5 * work
+        assert took < 5 * work + 1
 
 
 def test_keys_take_turns() -> None:
@@ -183,9 +193,15 @@ def test_who_leaves_frees_everything(make: Callable[..., Service], body: dict[st
             line.close()
         wait_until(lambda: service.admission.running == service.admission.waiting == 0, 5)
         wait_until(lambda: generator.open == 0, 2)
-        steps = reranker.steps
-        time.sleep(0.05)
-        assert reranker.steps == steps
+
+        def still() -> bool:
+            """Requests that arrived with their sender's farewell may begin before that is read."""
+            steps = reranker.steps
+            time.sleep(0.1)
+            return reranker.steps == steps
+
+        wait_until(still, 5)
+        assert service.admission.running == service.admission.waiting == 0
         assert httpx.get(f"{found.url}/readyz").status_code == 200
 
 

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from crossrag.errors import CrossragError
 
 from . import errors
+from .dialects import OpenAIError, RerankError, TeiError
 from .feedback import Feedback
 from .files import Files
 from .gate import Gate
@@ -26,26 +27,30 @@ from .routing import Router
 from .schemas import ProblemReply
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from .service import Service
 
-_PROBLEM = {
-    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemReply"}}}
+_FAILURES = {
+    400: "Malformed",
+    401: "No key",
+    403: "Not allowed",
+    404: "Not found",
+    408: "It took too long to arrive",
+    413: "Too large",
+    422: "Cannot be used",
+    429: "Overloaded",
+    502: "The language model failed",
+    503: "Not available",
+    504: "Time was up",
 }
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "model": ProblemReply, **_PROBLEM}
-    for status, text in {
-        400: "Malformed",
-        401: "No key",
-        403: "Not allowed",
-        404: "Not found",
-        413: "Too large",
-        422: "Cannot be used",
-        429: "Overloaded",
-        502: "The language model failed",
-        503: "Not available",
-        504: "Time was up",
-    }.items()
-}
+
+
+def _failures(model: type[BaseModel], media_type: str = "application/json") -> dict[int | str, Any]:
+    """What the description says of a route's errors; all of them have the same form."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    content = {} if media_type == "application/json" else {"content": {media_type: {"schema": schema}}}
+    return {status: {"description": text, "model": model, **content} for status, text in _FAILURES.items()}
 
 
 def create_app(service: Service) -> FastAPI:
@@ -63,17 +68,20 @@ def create_app(service: Service) -> FastAPI:
         description="Answers from your own documents, with checked citations.",
         docs_url=None,
         redoc_url=None,
+        # The framework's own spans hold the text of queries.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         lifespan=lambda app: _lifespan(app, service, observer),
     )
-    service.batch_ran = observer.batch
+    service.batch_ran, service.ranked = observer.batch, observer.ranked
     app.state.observer, app.state.service = observer, service
     router = Router(app)
     router.open("/openapi.json")
-    Health(service, observer).register(router, PROBLEMS)
-    Native(service, Feedback(service)).register(router, PROBLEMS)
-    Files(service).register(router, PROBLEMS)
-    OpenAI(service).register(router, PROBLEMS)
-    Rerank(service).register(router, PROBLEMS)
+    problems = _failures(ProblemReply, "application/problem+json")
+    Health(service, observer).register(router, problems)
+    Native(service, Feedback(service)).register(router, problems)
+    Files(service).register(router, problems)
+    OpenAI(service).register(router, _failures(OpenAIError))
+    Rerank(service).register(router, _failures(RerankError), _failures(TeiError))
     Pages().register(router)
     app.state.sessions = _add_mcp(router, service)
     errors.register(app)

@@ -173,3 +173,32 @@ class ChatReply(BaseModel):
     choices: list[dict[str, Any]]
     usage: dict[str, int]
     sources: list[dict[str, Any]]
+
+
+class ErrorObject(BaseModel):
+    """What went wrong, as OpenAI says it."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIError(BaseModel):
+    """Of `/v1/` routes."""
+
+    error: ErrorObject
+
+
+class RerankError(OpenAIError):
+    """Of `/v1/rerank` and `/v2/rerank`: what clients of Cohere, Jina and vLLM look for."""
+
+    message: str
+    detail: str
+
+
+class TeiError(BaseModel):
+    """Of `/rerank`."""
+
+    error: str
+    error_type: str

@@ -34,7 +34,7 @@ def register(app: FastAPI) -> None:
             return Response(status_code=499)  # for the log; nobody reads it
         return respond(request, reply_of(_translated(error), request))
 
-    for kind in (Problem, CrossragError, Abandoned, HTTPException, RequestValidationError, Exception):
+    for kind in (Problem, CrossragError, Abandoned, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, told)
 
 

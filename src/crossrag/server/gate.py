@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from . import errors
 from .auth import Principal
+from .observing import span
 from .problems import Problem
 from .routing import required
 
@@ -70,14 +71,17 @@ class Gate:
         try:
             request.state.principal = self._admitted(request, matched)
             receive = await self._bounded(request, receive, upload=bool(matched and matched.upload))
-        except Problem as problem:
-            await errors.respond(request, problem)(scope, receive, passage.send)
-        else:
-            await self._app(scope, receive, passage.send)
+            with span(f"{request.method} {_template(matched)}", **{"http.route": _template(matched)}):
+                await self._app(scope, receive, passage.send)
+        except Exception as error:  # noqa: BLE001 - the last frame before the network
+            # Not raised: whoever catches it would write its words into a log.
+            problem = errors.reply_of(error, request)
+            if not passage.status:
+                await errors.respond(request, problem)(scope, receive, passage.send)
         finally:
             self._observer.ended(
                 request_id=passage.request_id,
-                route=matched.template if matched else "(none)",
+                route=_template(matched),
                 method=str(scope["method"])[:16],
                 status=passage.status,
                 seconds=time.perf_counter() - passage.started,
@@ -145,6 +149,10 @@ class Gate:
         if "json" in request.headers.get("content-type", "") and _depth(body) > limits.json_depth:
             raise Problem(422, f"The JSON is nested deeper than {limits.json_depth}")
         return _replayed(body, receive)
+
+
+def _template(matched: Matched | None) -> str:
+    return matched.template if matched else "(none)"
 
 
 class _Passage:

@@ -127,7 +127,7 @@ class Tools:
 
         def work(ticket: Ticket, who: Principal) -> FoundList:
             rag = self._service.rag(collection, who.tenant)
-            found = engine.rank(rag, query, top_k=top_k, where=None, ticket=ticket)
+            found = engine.rank(self._service, rag, query, top_k=top_k, where=None, ticket=ticket)
             return FoundList(
                 results=[
                     Found(
@@ -179,7 +179,7 @@ class Tools:
 
         def work(ticket: Ticket, who: Principal) -> Answered:
             rag, history = self._service.rag(collection, who.tenant), tuple[Turn, ...]()
-            answer = engine.ask(rag, question, history=history, where=None, ticket=ticket)
+            answer = engine.ask(self._service, rag, question, history=history, where=None, ticket=ticket)
             cited = {one.number: one for one in answer.citations}
             return Answered(
                 answer=answer.text,

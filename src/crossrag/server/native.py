@@ -75,7 +75,7 @@ class Native:
             raise Problem(422, f"top_k is at most {service.limits.top_k} here")
 
         def work(ticket: Ticket) -> Ranking:
-            return engine.rank(rag, asked.query, top_k=top_k, where=asked.where, ticket=ticket)
+            return engine.rank(service, rag, asked.query, top_k=top_k, where=asked.where, ticket=ticket)
 
         found = await run(request, service, work, seconds=asked.timeout)
         response.headers["Server-Timing"] = server_timing(found.timings)
@@ -98,14 +98,18 @@ class Native:
         if not asked.stream:
 
             def work(ticket: Ticket) -> Answer:
-                return engine.ask(rag, asked.question, history=history, where=asked.where, ticket=ticket)
+                return engine.ask(
+                    service, rag, asked.question, history=history, where=asked.where, ticket=ticket
+                )
 
             whole = await run(request, service, work, seconds=asked.timeout)
             response.headers["Server-Timing"] = server_timing(whole.timings)
             return told.answer(whole)
 
         def events(ticket: Ticket) -> Iterator[Event]:
-            return engine.stream(rag, asked.question, history=history, where=asked.where, ticket=ticket)
+            return engine.stream(
+                service, rag, asked.question, history=history, where=asked.where, ticket=ticket
+            )
 
         stream = Stream(request, service, events, seconds=asked.timeout)
         first = await stream.open()

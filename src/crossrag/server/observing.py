@@ -89,6 +89,9 @@ class Observer:
         """Stages and their times."""
         for stage, seconds in ranking.timings.items():
             self._stages.labels(stage).observe(seconds)
+        unscored = sum(one.scores.relevance is None for one in ranking.candidates)
+        if unscored and unscored < len(ranking.candidates):
+            self._unscored.inc(unscored)
         for stage in ranking.degraded:
             self._degraded.labels(stage).inc()
 

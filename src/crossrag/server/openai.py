@@ -78,12 +78,12 @@ class OpenAI:
         if not asked.stream:
 
             def work(ticket: Ticket) -> Answer:
-                return engine.ask(rag, question, history=history, where=where, ticket=ticket)
+                return engine.ask(service, rag, question, history=history, where=where, ticket=ticket)
 
             return completion.whole(await run(request, service, work, seconds=seconds))
 
         def events(ticket: Ticket) -> Iterator[Event]:
-            return engine.stream(rag, question, history=history, where=where, ticket=ticket)
+            return engine.stream(service, rag, question, history=history, where=where, ticket=ticket)
 
         stream = Stream(request, service, events, seconds=seconds)
         first = await stream.open()

@@ -26,7 +26,7 @@ class Rerank:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def register(self, router: Router, responses: dict[int | str, Any]) -> None:
+    def register(self, router: Router, responses: dict[int | str, Any], tei: dict[int | str, Any]) -> None:
         """Add them."""
         for path in ("/v1/rerank", "/v2/rerank"):
             router.add(
@@ -45,7 +45,7 @@ class Rerank:
             "read",
             response_model=list[TeiResult] | RerankReply,
             response_model_exclude_none=True,
-            responses=responses,
+            responses=tei,
         )
 
     async def cohere(self, request: Request, asked: RerankRequest) -> dict[str, Any]:

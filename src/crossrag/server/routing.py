@@ -96,5 +96,13 @@ def required(policy: Policy) -> Scope | None:
 
 SseResponse: Mapping[str, Any] = {
     "description": "One object, or server-sent events where `stream` is true",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "content": {
+        "text/event-stream": {
+            "schema": {
+                "type": "object",
+                "required": ["data"],
+                "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+            }
+        }
+    },
 }

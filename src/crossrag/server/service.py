@@ -22,6 +22,7 @@ from .tenants import TenantIndex
 if TYPE_CHECKING:
     from crossrag.config import Settings
     from crossrag.protocols import Embedder, Generator, Reranker, SparseEncoder
+    from crossrag.types import Ranking
 
 DEFAULT = "default"
 """Name of the collection at `index.path`."""
@@ -60,6 +61,8 @@ class Service:
         """Whether the models have been loaded and used."""
         self.batch_ran: Callable[[int], None] = lambda _: None
         """Told how many tokens a batch of the reranker had."""
+        self.ranked: Callable[[Ranking], None] = lambda _: None
+        """Told what every search has found."""
         self._embedder, self._sparse, self._generator = embedder, sparse_encoder, generator
         self._given = reranker
         self._reranker: Reranker | None = None

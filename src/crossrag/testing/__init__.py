@@ -8,7 +8,10 @@ from .contracts import RerankerContract as RerankerContract
 from .fakes import CannedGenerator as CannedGenerator
 from .fakes import HashedEmbedder as HashedEmbedder
 from .fakes import HashedTerms as HashedTerms
+from .fakes import OverlapGrounder as OverlapGrounder
 from .fakes import OverlapReranker as OverlapReranker
+from .faults import Fault as Fault
+from .grounder_contract import GrounderContract as GrounderContract
 from .memory_store import MemoryStore as MemoryStore
 from .store_contract import StoreContract as StoreContract
 from .tenant_contract import TenantContract as TenantContract

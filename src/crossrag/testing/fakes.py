@@ -102,6 +102,21 @@ class OverlapReranker:
         )
 
 
+class OverlapGrounder:
+    """Support is the share of the claim's words that the evidence holds."""
+
+    fingerprint = "overlap"
+
+    def support(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """One share per pair of evidence and claim; a claim without words has none."""
+        return [_share(words(claim), words(evidence)) for evidence, claim in pairs]
+
+
+def _share(wanted: Sequence[str], there: Sequence[str]) -> float:
+    known = set(there)
+    return sum(word in known for word in wanted) / len(wanted) if wanted else math.nan
+
+
 class CannedGenerator:
     """Says what it was told to say, piece by piece, and remembers what it was asked."""
 

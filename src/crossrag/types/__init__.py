@@ -27,8 +27,10 @@ from .documents import SparseVector as SparseVector
 from .documents import StoredPoint as StoredPoint
 from .documents import Where as Where
 from .rankings import Candidate as Candidate
+from .rankings import Expansion as Expansion
 from .rankings import Hit as Hit
 from .rankings import Ranking as Ranking
 from .rankings import Rankings as Rankings
 from .rankings import Relevance as Relevance
 from .rankings import Scores as Scores
+from .rankings import Truncated as Truncated

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .documents import Chunk
+    from .documents import Chunk, SparseVector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +87,28 @@ class Relevance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Expansion:
+    """A further search that a question led to. At most one of `terms` and `passage` is set."""
+
+    method: str
+    """Which option made it, such as `feedback` or `multi-query`."""
+    text: str
+    """What was looked for, in words."""
+    terms: SparseVector | None = None
+    """Weighted terms for the sparse leg alone; None where both legs look for the text."""
+    passage: bool = False
+    """Whether the text is a made-up passage, for the dense leg alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truncated:
+    """A question that was too long: how many tokens it had, and how many were looked for."""
+
+    query_tokens: int
+    kept: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking(Sequence[Candidate]):
     """The result of a search: candidates, best first, and what happened on the way."""
 
@@ -98,6 +120,14 @@ class Ranking(Sequence[Candidate]):
     """What was cut, skipped or replaced, in words."""
     timings: Mapping[str, float] = field(default_factory=dict)
     """Seconds per stage."""
+    expansions: tuple[Expansion, ...] = ()
+    """What was looked for beside the question."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Passages that came out of each stage: `dense`, `sparse`, `fused`, `distinct`, `read`, `relevant`."""
+    threshold: float | None = None
+    """Least relevance for an answer; None where no passage was scored."""
+    truncated: Truncated | None = None
+    """Set where the question was too long to be looked for as it is."""
 
     def __len__(self) -> int:
         return len(self.candidates)

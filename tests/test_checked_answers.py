@@ -1,0 +1,358 @@
+"""Claims are checked against their sources; what does not hold is marked, dropped or written again."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crossrag.answering import OUT_OF_TIME, stream_answer
+from crossrag.errors import GeneratorError
+from crossrag.prompt import NO_ANSWER
+from crossrag.testing import CannedGenerator, OverlapGrounder
+from crossrag.types import (
+    Answer,
+    Cited,
+    Claimed,
+    Context,
+    Delta,
+    Done,
+    Event,
+    Retrieved,
+    Turn,
+    Unsupported,
+)
+from crossrag.verification import Verification
+
+from .answers import NOTHING_RANKED, CutGenerator, FailingGrounder, answer, context, events
+
+CHECKED = Verification(grounder=OverlapGrounder(), threshold=0.6)
+DROPPING = Verification(grounder=OverlapGrounder(), threshold=0.6, policy="drop")
+AGAIN = Verification(grounder=OverlapGrounder(), threshold=0.6, policy="regenerate")
+BACKUPS = context(
+    "A backup is written every night at two. It is kept for thirty days.",
+    "To restore a backup, stop the service. Then run the restore command.",
+    start=100,
+)
+TRUE = "A backup is written each night at two [1]."
+FALSE = "Elephants ate all of the tapes yesterday [1]."
+
+
+def kinds(found: Sequence[Event]) -> list[str]:
+    return [type(event).__name__ for event in found]
+
+
+# --- what is found out about a claim ----------------------------------------------------------------------
+
+
+def test_events_of_a_sentence_follow_its_text() -> None:
+    found = events([f"{TRUE} {FALSE}"], BACKUPS, verification=CHECKED)
+    assert kinds([event for event in found if not isinstance(event, Delta)]) == (
+        ["Retrieved", "Claimed", "Cited", "Claimed", "Cited", "Unsupported", "Done"]
+    )
+    last = found[-1]
+    assert isinstance(last, Done)
+    assert [claim.supported for claim in last.answer.claims] == [True, False]
+    assert last.answer.status == "partial"
+    assert last.answer.reasons == ("1 statement was not supported by the sources cited",)
+
+
+def test_a_claim_comes_before_the_next_sentence_is_written() -> None:
+    generator = CannedGenerator([TRUE, " And the rest of it", " came later."])
+    order = kinds(events([], BACKUPS, verification=CHECKED, generator=generator))
+    assert order.index("Claimed") < len(order) - 3
+
+
+def test_quotes_have_their_place_in_the_document() -> None:
+    said = answer(["It says a backup is written every night [1]."], BACKUPS, verification=CHECKED)
+    (citation,) = said.citations
+    assert (citation.quote, citation.quote_start) == ("A backup is written every night", 100)
+    assert citation.supported is not None
+
+
+def test_a_sentence_of_the_source_needs_no_model() -> None:
+    grounder = FailingGrounder()
+    said = answer(["It is kept for thirty days. [1]"], BACKUPS, verification=Verification(grounder=grounder))
+    assert grounder.calls == 0
+    assert (said.claims[0].verbatim, said.claims[0].supported, said.claims[0].support) == (True, True, 1.0)
+
+
+def test_a_part_of_a_sentence_may_say_the_opposite() -> None:
+    used = context("It is not true that whales are fish.")
+    said = answer(["Whales are fish [1]."], used, verification=Verification(grounder=OverlapGrounder()))
+    assert not said.claims[0].verbatim
+
+
+def test_words_in_quotation_marks_must_stand_in_the_source() -> None:
+    real = 'The rule is that it "is kept for thirty days" [1].'
+    invented = 'The rule is that a backup "is kept for thirty years" [1].'
+    said = answer([f"{real} {invented}"], BACKUPS, verification=Verification())
+    assert [claim.supported for claim in said.claims] == [None, False]
+
+
+def test_a_claim_of_two_sources_is_checked_against_both_together() -> None:
+    used = context("Anna wrote the first part.", "Bert wrote the second part.")
+    said = answer(["Anna wrote the first and Bert the second part [1][2]."], used, verification=CHECKED)
+    assert said.claims[0].supported
+    assert [citation.number for citation in said.citations] == [1, 2]
+    assert all((citation.support or 0) < (said.claims[0].support or 0) for citation in said.citations)
+
+
+def test_a_claim_without_a_citation_is_checked_against_everything() -> None:
+    said = answer(["A backup is written each night. Elephants ate tapes."], BACKUPS, verification=CHECKED)
+    assert [claim.supported for claim in said.claims] == [True, False]
+    assert said.reasons == ("1 statement was supported by no source, and cited none",)
+
+
+def test_what_states_nothing_is_not_checked() -> None:
+    said = answer([f"Here is what I found:\n\n{TRUE}"], BACKUPS, verification=CHECKED)
+    assert [claim.supported for claim in said.claims] == [None, True]
+    assert said.status == "answered"
+
+
+# --- what becomes of it -----------------------------------------------------------------------------------
+
+
+def test_dropped_sentences_leave_exact_offsets() -> None:
+    found = events(
+        [f"{FALSE} {TRUE}\n\n{FALSE}", " It is kept for thirty days [1]."], BACKUPS, verification=DROPPING
+    )
+    last = found[-1]
+    assert isinstance(last, Done)
+    assert last.answer.text == f"{TRUE}\n\nIt is kept for thirty days [1]."
+    assert "".join(event.text for event in found if isinstance(event, Delta)) == last.answer.text
+    assert kinds(found).count("Unsupported") == 2
+    assert last.answer.reasons == ("2 statements were not supported and left out",)
+    check(found)
+
+
+def test_an_answer_of_nothing_but_lies_is_none() -> None:
+    said = answer([FALSE], BACKUPS, verification=DROPPING)
+    assert (said.text, said.status, said.citations) == (NO_ANSWER, "no_answer", ())
+
+
+class Learning:
+    """Lies until it is told which statements do not hold."""
+
+    fingerprint = "learning"
+
+    def __init__(self, second: str = TRUE) -> None:
+        self.asked: list[tuple[str, tuple[Turn, ...]]] = []
+        self._second = second
+
+    def stream(self, question: str, context: Context, history: Sequence[Turn] = ()) -> Iterator[str]:  # noqa: ARG002
+        self.asked.append((question, tuple(history)))
+        yield FALSE if len(self.asked) == 1 else self._second
+
+
+def test_regenerating_says_what_was_wrong_and_shows_the_second_answer() -> None:
+    generator = Learning()
+    found = events([], BACKUPS, verification=AGAIN, generator=generator)
+    last = found[-1]
+    assert isinstance(last, Done)
+    assert (last.answer.text, last.answer.status) == (TRUE, "answered")
+    assert FALSE in generator.asked[1][0]
+    assert [turn.text for turn in generator.asked[1][1]] == ["q", FALSE]
+    assert last.answer.notices == (
+        "The answer was written again: of the first, 1 statement was not supported",
+    )
+    check(found)
+
+
+def test_it_is_done_once_and_then_marked() -> None:
+    generator = Learning(second=FALSE)
+    said = answer([], BACKUPS, verification=AGAIN, generator=generator)
+    assert (len(generator.asked), said.status) == (2, "partial")
+
+
+def test_a_good_first_answer_is_not_written_again() -> None:
+    generator = CannedGenerator([TRUE])
+    answer([], BACKUPS, verification=AGAIN, generator=generator)
+    assert len(generator.asked) == 1
+
+
+# --- what fails on the way --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_without_its_grounder_the_answer_still_comes(at: int) -> None:
+    grounder = FailingGrounder(at=at)
+    said = answer([f"{TRUE} {FALSE} {TRUE}"], BACKUPS, verification=Verification(grounder=grounder))
+    assert said.degraded == ("grounding",)
+    assert [claim.supported for claim in said.claims] == [True] * (at - 1) + [None] * (4 - at)
+    assert grounder.calls == at  # it is not asked again
+    assert any("out of memory" in notice for notice in said.notices)
+
+
+@pytest.mark.parametrize("said", [[math.nan], [], [0.5, 0.5, 0.5], [math.inf]])
+def test_what_is_no_number_is_no_support(said: list[float]) -> None:
+    found = answer([TRUE], BACKUPS, verification=Verification(grounder=FailingGrounder(said=said)))
+    assert (found.degraded, found.claims[0].supported, found.status) == (("grounding",), None, "answered")
+
+
+def test_when_the_model_is_down_sentences_are_quoted() -> None:
+    said = answer([], BACKUPS, generator=CutGenerator(), fallback=CannedGenerator([TRUE]))
+    assert (said.text, said.degraded) == (TRUE, ("llm",))
+    assert any("The server hung up" in notice for notice in said.notices)
+
+
+@pytest.mark.parametrize(
+    "generator", [CutGenerator("A backup is"), CutGenerator(retryable=False)], ids=["begun", "for good"]
+)
+def test_otherwise_its_failure_is_the_callers(generator: CutGenerator) -> None:
+    stream = stream_answer(
+        "q", BACKUPS, generator=generator, ranking=NOTHING_RANKED, fallback=CannedGenerator([TRUE])
+    )
+    found: list[Event] = []
+    with pytest.raises(GeneratorError, match="hung up"):
+        found.extend(event for event in stream)
+    assert "Done" not in kinds(found)
+
+
+def test_a_failing_second_answer_leaves_the_first() -> None:
+    class Once(Learning):
+        def stream(self, question: str, context: Context, history: Sequence[Turn] = ()) -> Iterator[str]:
+            if self.asked:
+                raise GeneratorError("busy", retryable=True)
+            yield from super().stream(question, context, history)
+
+    said = answer([], BACKUPS, verification=AGAIN, generator=Once())
+    assert (said.text, said.status) == (FALSE, "partial")
+
+
+class Slow:
+    """Writes its pieces with a pause before each, and knows whether it was closed."""
+
+    fingerprint = "slow"
+
+    def __init__(self, *pieces: str, pause: float) -> None:
+        self._pieces, self._pause = pieces, pause
+        self.closed = threading.Event()
+
+    def stream(self, question: str, context: Context, history: Sequence[Turn] = ()) -> Iterator[str]:  # noqa: ARG002
+        try:
+            for piece in self._pieces:
+                time.sleep(self._pause)
+                yield piece
+        finally:
+            self.closed.set()
+
+
+def test_what_is_written_by_the_deadline_is_the_answer() -> None:
+    generator = Slow(f"{TRUE} ", *["More. "] * 1000, pause=0.05)
+    begun = time.monotonic()
+    said = answer([], BACKUPS, generator=generator, deadline=begun + 0.4)
+    assert time.monotonic() - begun < 2.0
+    assert said.text.startswith(TRUE)
+    assert (said.status, said.degraded) == ("partial", ("answer",))
+    assert generator.closed.wait(5)
+
+
+def test_without_a_word_by_the_deadline_there_is_none() -> None:
+    generator = Slow(TRUE, pause=1.0)
+    said = answer([], BACKUPS, generator=generator, deadline=time.monotonic() + 0.1)
+    assert (said.text, said.status, said.degraded) == (OUT_OF_TIME, "no_answer", ("answer",))
+    assert generator.closed.wait(5)
+
+
+def test_a_reader_who_leaves_closes_the_generator() -> None:
+    for deadline in (None, time.monotonic() + 60):
+        generator = Slow(*["More. "] * 1000, pause=0.01)
+        stream = stream_answer("q", BACKUPS, generator=generator, ranking=NOTHING_RANKED, deadline=deadline)
+        assert isinstance(next(stream), Retrieved)
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+        assert generator.closed.wait(5)
+
+
+# --- refusals ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The sources do not contain information about this.",
+        "Unfortunately, the provided documents don't mention it.",
+        f"{NO_ANSWER} [1]",
+    ],
+)
+def test_other_words_for_no_are_a_refusal_too(text: str) -> None:
+    said = answer([text], BACKUPS, verification=CHECKED)
+    assert said.status == "no_answer"
+    assert said.reasons
+
+
+def test_half_an_answer_is_partial() -> None:
+    said = answer([f"{TRUE} The documents do not say how much it costs."], BACKUPS, verification=CHECKED)
+    assert said.status == "partial"
+    assert said.reasons == ("The documents do not contain all that was asked",)
+
+
+# --- promise 22: whatever a model says, the citations are real --------------------------------------------
+
+LIES = st.lists(
+    st.sampled_from(
+        [
+            "[1]",
+            "[2]",
+            "[3]",
+            " [99]",
+            "[0]",
+            "[1,2,7]",
+            ". ",
+            "A backup",
+            " is kept",
+            ' "for thirty years"',
+            "\n\n",
+            "- ",
+            " elephants",
+            "Then run the restore command.",
+            "[",
+            "]",
+            " [1",
+            "```",
+            ": ",
+            "\u2060",
+            "é",
+        ]
+    ),
+    max_size=25,
+)
+
+
+@given(LIES, st.sampled_from([CHECKED, DROPPING, AGAIN, Verification()]))
+def test_a_lying_model_cites_nothing_that_is_not_there(pieces: list[str], how: Verification) -> None:
+    check(events(pieces, BACKUPS, verification=how))
+
+
+def check(found: Sequence[Event]) -> Answer:
+    """What holds for every stream of events, whatever the model said."""
+    assert kinds(found)[0] == "Retrieved"
+    assert kinds(found).count("Done") == 1
+    last = found[-1]
+    assert isinstance(last, Done)
+    said = last.answer
+    assert said.text == "".join(event.text for event in found if isinstance(event, Delta))
+    sources = {source.number: source.chunk for source in said.context.sources}
+    assert tuple(event.citation for event in found if isinstance(event, Cited)) == said.citations
+    for citation in said.citations:
+        assert said.text[citation.start : citation.end] == f"[{citation.number}]"
+        chunk = sources[citation.number]
+        assert (citation.document_id, citation.passage_start) == (chunk.document_id, chunk.start)
+        if citation.quote_start is not None:
+            begin = citation.quote_start - chunk.start
+            assert chunk.text[begin : begin + len(citation.quote)] == citation.quote != ""
+    for claim in said.claims:
+        assert said.text[claim.start : claim.end] == claim.text
+        assert set(claim.citations) <= sources.keys()
+    claimed = [event.claim for event in found if isinstance(event, Claimed)]
+    assert [claim for claim in claimed if claim.end > claim.start] == list(said.claims)
+    assert [event.claim for event in found if isinstance(event, Unsupported)] == [
+        claim for claim in claimed if claim.supported is False
+    ]
+    return said
