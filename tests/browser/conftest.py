@@ -1,4 +1,4 @@
-"""One browser for all tests of the page. Each test gets a fresh page that may talk to its own service and to nobody else."""
+"""One browser for all tests of the page; a fresh page for each, which may talk to its service alone."""
 
 from __future__ import annotations
 
@@ -44,13 +44,15 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def page(browser: Browser, service: Served) -> Iterator[Page]:
-    """At the start page of `service`; the test fails if anything was asked of another host, or a script failed."""
+    """At the start page; the test fails if anything was asked of another host, or a script failed."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
     context.set_default_timeout(PATIENCE)
     made = context.new_page()
     foreign: list[str] = []
     failures: list[str] = []
-    made.on("request", lambda request: foreign.append(request.url) if not is_own(request.url, service) else None)
+    made.on(
+        "request", lambda request: foreign.append(request.url) if not is_own(request.url, service) else None
+    )
     made.on("pageerror", lambda error: failures.append(str(error)))
     made.goto(service.url)
     made.wait_for_selector("#facts:not(:empty)")

@@ -1,4 +1,4 @@
-"""A service of fakes on a real port, over a small corpus, with a generator that plays what the test wrote for a question."""
+"""A service of fakes on a real port, over a small corpus, with a generator that plays what a test wrote."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crossrag import Settings
 from crossrag.config import IndexSettings, RerankingSettings
@@ -16,23 +17,33 @@ from crossrag.server.app import create_app
 from crossrag.server.service import Service
 from crossrag.server_settings import ServerSettings
 from crossrag.testing import HashedEmbedder, HashedTerms, OverlapReranker
-from crossrag.types import Context, Turn
+
+if TYPE_CHECKING:
+    from crossrag.types import Context, Turn
 
 CORPUS = {
-    "handbook/leave.md": "# Leave\n\n🌻🌻 Holidays are for rest.\n\n## Parental leave\n\nParental leave lasts "
-    "**fourteen months** and is shared between both parents. 🌻 Tell the office three months before.\n\n"
+    "handbook/leave.md": "# Leave\n\n🌻🌻 Holidays are for rest.\n\n## Parental leave\n\n"
+    "Parental leave lasts **fourteen months** and is shared between both parents. "
+    "🌻 Tell the office three months before.\n\n"
     "## Sick leave\n\nSick leave needs a note from the third day.\n",
     "handbook/backup.md": "# Backup\n\nA backup is written every night at two.\n\n## Restore\n\n"
     "To restore a backup, stop the service and run the restore command. Then start the service again.\n",
     "handbook/travel.md": "# Travel\n\nTrips by train are paid in full. Leave receipts with the office.\n",
-    "handbook/office.txt": "The office opens at nine in the morning and closes at five. Parents may leave at four.\n",
+    "handbook/office.txt": "The office opens at nine in the morning and closes at five. "
+    "Parents leave at four.\n",
     "whales.txt": "Whales are mammals. The blue whale is the largest animal that ever lived on Earth.\n",
     "garden.md": "# Garden\n\nWater the beds at night. Months without rain last long.\n",
 }
 QUESTION = "How long is parental leave?"
 PAUSED = "How long is parental leave, slowly?"
 SCRIPTS: Mapping[str, Sequence[str]] = {
-    QUESTION: ("Parental leave lasts ", "**fourteen months** ", "[1]. ", "It is shared between ", "both parents [1]."),
+    QUESTION: (
+        "Parental leave lasts ",
+        "**fourteen months** ",
+        "[1]. ",
+        "It is shared between ",
+        "both parents [1].",
+    ),
     PAUSED: ("Parental leave lasts fourteen months [1]. ", "PAUSE", "This is never written [1]."),
 }
 PAUSE = 3.0

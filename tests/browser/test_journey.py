@@ -66,9 +66,13 @@ def test_a_citation_opens_its_document_with_the_passage_marked(page: Page) -> No
     assert not page.locator("#viewer").is_visible()
 
 
-@pytest.mark.parametrize("words", ["fourteen months", "🌻 Tell the office", "third day", "Holidays are for rest."])
+@pytest.mark.parametrize(
+    "words", ["fourteen months", "🌻 Tell the office", "third day", "Holidays are for rest."]
+)
 def test_a_link_marks_exactly_its_characters(page: Page, service: Served, words: str) -> None:
-    identity = page.evaluate("fetch('/api/v1/documents?contains=leave').then(r => r.json()).then(r => r.documents[0].id)")
+    identity = page.evaluate(
+        "fetch('/api/v1/documents?contains=leave').then(r => r.json()).then(r => r.documents[0].id)"
+    )
     start = CORPUS["handbook/leave.md"].index(words)
     page.goto(f"{service.url}/d/{identity}#{start}-{start + len(words)}")
     page.wait_for_selector("#viewer mark")
@@ -165,7 +169,7 @@ def test_a_document_is_added_found_and_removed(page: Page, tmp_path: Path) -> No
     page.set_input_files("#files", [new, *empty_files(tmp_path)])
     page.wait_for_selector(".uploads .is-added:has-text('bees.md')")
     page.wait_for_selector(".uploads li:has-text('empty.md'):not(:has(progress))")
-    assert "added" not in page.locator(".uploads li:has-text('empty.md')").inner_text()
+    assert "not added" in page.locator(".uploads li:has-text('empty.md')").inner_text()
     page.wait_for_selector(".documents li:has-text('bees.md')")
     page.keyboard.press("Escape")
     ask(page, "Why do bees dance?")
@@ -199,7 +203,9 @@ def test_thumbs_reach_the_judgements(page: Page, service: Served) -> None:
         for file in service.folder.rglob("*.jsonl")
         for line in file.read_text(encoding="utf-8").splitlines()
     ]
-    assert any(row.get("question") == QUESTION and row.get("source", "").endswith("leave.md") for row in written)
+    assert any(
+        row.get("question") == QUESTION and row.get("source", "").endswith("leave.md") for row in written
+    )
 
 
 def test_copy_gives_markdown_with_working_links(page: Page, service: Served) -> None:
@@ -209,6 +215,6 @@ def test_copy_gives_markdown_with_working_links(page: Page, service: Served) -> 
     page.wait_for_selector(".toast")
     copied: str = page.evaluate("navigator.clipboard.readText()")
     assert copied.startswith(f"**{QUESTION}**\n\nParental leave lasts **fourteen months** [1].")
-    address = copied.split("<")[1].split(">")[0]
+    address = copied.split("<")[1].split(">", maxsplit=1)[0]
     page.goto(address)
     page.wait_for_selector("#viewer mark:has-text('fourteen months')")

@@ -110,11 +110,13 @@ function drawRow(row) {
   const comparison = element("select", { class: "field", "aria-label": "Comparison" },
     COMPARISONS.map(([name, label]) => element("option", { value: name, selected: name === row.comparison }, label)));
   const value = element("input", { class: "field", value: row.value, "aria-label": "Value", placeholder: "value", spellcheck: "false" });
+  const judge = () => key.setAttribute("aria-invalid", String(row.key !== "" && !isKey(row.key)));
   const update = () => {
     Object.assign(row, { key: key.value.trim(), comparison: comparison.value, value: value.value });
-    key.setAttribute("aria-invalid", String(row.key !== "" && !isKey(row.key)));
+    judge();
     drawChips();
   };
+  judge();
   for (const field of [key, comparison, value]) field.addEventListener("input", update);
   const remove = iconButton("close", "Remove this condition", () => {
     rows.splice(rows.indexOf(row), 1);

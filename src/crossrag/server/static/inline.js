@@ -187,10 +187,11 @@ function opens(text, at, mark) {
 function closer(text, from, to, mark) {
   for (let end = text.indexOf(mark, from); end >= 0 && end + mark.length <= to; end = text.indexOf(mark, end + 1)) {
     if (end === from || /[\s\\]/.test(text[end - 1])) continue;
-    if (mark.length === 1 && text[end + 1] === mark) {
+    if (mark.length === 1 && end + 1 < to && text[end + 1] === mark) {
       end += 1; // The first half of a double mark closes nothing.
       continue;
     }
+    while (mark.length === 2 && text[end + 2] === mark[0] && end + 2 < to) end += 1; // The last two of three close.
     if (mark[0] !== "_" || !/[\p{L}\p{N}]/u.test(text[end + mark.length] ?? "")) return end;
   }
   return -1;
