@@ -11,7 +11,7 @@ demo: .venv/.core ## index the bundled guide and ask it three questions
 test: .venv/.dev ## run all tests
 	$(BIN)/python -m pytest
 
-stress: .venv/.dev ## kill, fail and change at random for long (STRESS_SEED=number, STRESS_EXAMPLES=number)
+stress: .venv/.dev ## kill, fail and change at random for long (STRESS_SEED, STRESS_EXAMPLES, STRESS_OPERATIONS=number)
 	$(BIN)/python -m pytest -m stress -s
 
 check: .venv/.dev ## format, lint, types, imports
