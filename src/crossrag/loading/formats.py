@@ -13,7 +13,7 @@ from .office import parse_presentation, parse_word
 from .parsed import Parsed
 from .pdf import parse_pdf
 from .pictures import SUFFIXES as PICTURES
-from .pictures import parse_picture, why_not
+from .pictures import parse_picture, prepare, why_not
 from .records import parse_json, parse_json_lines
 from .sniffing import sniff
 from .tables import parse_csv, parse_workbook
@@ -65,6 +65,16 @@ def is_plain(suffix: str) -> bool:
     """
     suffix = suffix.lower()
     return suffix in _TEXTS or suffix in _TABLES or suffix not in PARSERS
+
+
+def prepare_for(suffix: str) -> None:
+    """Load what the parser itself takes much memory for, before memory is limited for the sake of a file.
+
+    Raises:
+        LoadError: It is not installed.
+    """
+    if suffix.lower() in PICTURES:
+        prepare()
 
 
 def parse(data: bytes, *, suffix: str, fields: Sequence[str] = ()) -> Parsed:

@@ -29,6 +29,7 @@ _MODELS = {
 _MOST_PIXELS = 50_000_000
 """Of one page: an A4 page at 600 dots per inch has 35 million."""
 _MOST_PAGES = 500
+_LONGEST_SIDE = 1280
 
 
 def why_not() -> str:
@@ -41,15 +42,25 @@ def _is_installed() -> bool:
     return find_spec("rapidocr") is not None
 
 
+def prepare() -> None:
+    """Load the engine and its models, which takes some 300 MB, so that no picture is charged for them.
+
+    Raises:
+        LoadError: `crossrag[ocr]` is not installed, or is another version.
+    """
+    if sys.modules.get("numpy", sys) is None:
+        # A parsing process keeps it from those who could do without.
+        del sys.modules["numpy"]
+    _engine()
+
+
 def parse_picture(data: bytes) -> Parsed:
     """The lines of text in a PNG, JPEG or TIFF file, in reading order as far as that can be seen.
 
     Raises:
         LoadError: It is none, is too large, or `crossrag[ocr]` is not installed.
     """
-    if sys.modules.get("numpy", sys) is None:
-        # A parsing process keeps it from those who could do without.
-        del sys.modules["numpy"]
+    prepare()
     image = needed("PIL.Image", package="rapidocr", extra=_EXTRA)
     engine = _engine()
     try:
@@ -99,6 +110,9 @@ def _engine() -> Any:
     threads = "EngineConfig.onnxruntime.{}_op_num_threads"
     settings: dict[str, Any] = {
         "Global.log_level": "critical",
+        # Lines are looked for in a picture made smaller, never larger: memory is bounded whatever its shape.
+        "Det.limit_type": "max",
+        "Det.limit_side_len": _LONGEST_SIDE,
         # The same text from the same picture, whatever the machine; several files are read at once anyway.
         threads.format("intra"): 1,
         threads.format("inter"): 1,
