@@ -60,12 +60,11 @@ def parse_picture(data: bytes) -> Parsed:
     Raises:
         LoadError: It is none, is too large, or `crossrag[ocr]` is not installed.
     """
-    prepare()
     image = needed("PIL.Image", package="rapidocr", extra=_EXTRA)
-    engine = _engine()
     try:
         with image.open(io.BytesIO(data), formats=("PNG", "JPEG", "TIFF")) as picture:
-            pages = [_lines(engine, page) for page in _pages(image, picture)]
+            prepare()
+            pages = [_lines(_engine(), page) for page in _pages(image, picture)]
     except (LoadError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - a broken picture raises whatever its damage leads to
