@@ -17,9 +17,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np  # noqa: F401 - imported once, before the forks
+import numpy as np  # imported once, before the forks
 import qdrant_edge  # noqa: F401
 
 from crossrag import FingerprintError, Rag, Settings, indexing, maintenance, places
@@ -30,6 +30,9 @@ from crossrag.stores.edge_shard import Shard
 from crossrag.stores.qdrant import QdrantStore
 from crossrag.stores.qdrant_collection import Collection
 from crossrag.testing import HashedEmbedder, HashedTerms
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 POINTS: dict[type | Any, tuple[str, ...]] = {
     EdgeStore: ("upsert", "flush", "delete_document", "close"),
@@ -49,6 +52,15 @@ OLD, NEW = 60, 90
 """Characters of a chunk, before and after a server's index is built anew."""
 
 
+class Halves(HashedEmbedder):
+    """Unit vectors with four halves in them: however an engine normalises and adds, not a bit changes."""
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        vector = np.zeros(self.dimension, np.float32)
+        vector[np.argsort(-super().embed_query(text), kind="stable")[:4]] = 0.5
+        return vector
+
+
 def opened(index: Path, *, size: int = OLD, **qdrant: Any) -> Rag:
     settings = Settings(
         index=IndexSettings(path=index),
@@ -56,7 +68,7 @@ def opened(index: Path, *, size: int = OLD, **qdrant: Any) -> Rag:
         reranking=RerankingSettings(model="none"),
         chunking=ChunkingSettings(size=size, overlap=0),
     )
-    return Rag(settings, embedder=HashedEmbedder(), sparse_encoder=HashedTerms())
+    return Rag(settings, embedder=Halves(), sparse_encoder=HashedTerms())
 
 
 def work(mode: str, index: Path, corpus: Path) -> None:

@@ -102,12 +102,12 @@ def test_documents_from_elsewhere_stay(rag: Rag, corpus: Path, tmp_path: Path) -
 
 def test_a_bad_file_is_reported_and_the_others_are_indexed(rag: Rag, corpus: Path) -> None:
     (corpus / "broken.pdf").write_bytes(b"%PDF-1.7 nothing")
-    (corpus / "photo.jpg").write_bytes(b"\xff\xd8")
+    (corpus / "film.mp4").write_bytes(b"\xff\xd8")
     (corpus / "empty.txt").write_text(" \n", encoding="utf-8")
     report = rag.ingest(corpus)
     assert report.added == 3
     assert [failure.source for failure in report.failed] == ["docs/broken.pdf"]
-    assert {failure.source for failure in report.skipped} == {"docs/photo.jpg", "docs/empty.txt"}
+    assert {failure.source for failure in report.skipped} == {"docs/film.mp4", "docs/empty.txt"}
 
 
 def test_what_was_cut_short_is_made_good(rag: Rag, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:

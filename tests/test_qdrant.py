@@ -82,6 +82,19 @@ def test_all_stores_give_the_same_ids_in_the_same_order(tmp_path: Path) -> None:
         assert stores[0].count() > 20
 
 
+@pytest.mark.stress
+def test_two_hundred_thousand_operations_agree(tmp_path: Path) -> None:
+    seed = int(os.environ.get("STRESS_SEED", SEED))
+    chance = random.Random(seed)  # noqa: S311 - tests, not secrets
+    count = int(os.environ.get("STRESS_OPERATIONS", "200000"))
+    print(f"seed {seed}, {count} operations")
+    with closing(EdgeStore(tmp_path, create=True, **MADE)) as edge:
+        stores: list[Store] = [MemoryStore(), edge]
+        for step in range(count):
+            _operate(chance, stores, step)
+        assert stores[0].count() == edge.count() > 20
+
+
 @contextmanager
 def real_server() -> Iterator[list[Store]]:
     """The server at QDRANT_URL, if there is one; what is made there is thrown away."""

@@ -77,7 +77,7 @@ def collect(
                 metadata=found.metadata.get(path, {}),
             )
             chosen.setdefault(identity, file)
-        unread = [(path, f"no parser for {path.suffix or 'its type'}") for path in found.unknown]
+        unread = [(path, loading.reason_against(path.suffix)) for path in found.unknown]
         for path, reason in (*unread, *found.skipped):
             skipped.setdefault(identify(path), Failure(source=_label(path, root), reason=reason))
     return Found(tuple(chosen.values()), tuple(skipped.values()), tuple(dict.fromkeys(notices)))

@@ -8,6 +8,7 @@ from .documents import load_bytes as load_bytes
 from .files import Found as Found
 from .files import find_files as find_files
 from .formats import SUPPORTED_SUFFIXES as SUPPORTED_SUFFIXES
+from .formats import reason_against as reason_against
 from .limits import Limits as Limits
 from .repair import clean_text as clean_text
 from .workers import Loader as Loader

@@ -17,7 +17,7 @@ from typing import Any
 from crossrag.errors import LoadError
 
 from .documents import check_regular, read_regular, unreadable
-from .formats import PARSERS
+from .formats import PARSERS, reason_against
 from .ignoring import Ignored, Patterns
 from .sidecar import SIDECAR, read_sidecar
 
@@ -30,7 +30,7 @@ class Found:
 
     known: tuple[Path, ...]
     unknown: tuple[Path, ...]
-    """Regular files whose suffix no parser is for."""
+    """Regular files whose suffix no parser is for, or one that is not installed."""
     skipped: tuple[tuple[Path, str], ...] = ()
     """What is no file that may be read, such as a pipe, and why."""
     metadata: Mapping[Path, Mapping[str, Any]] = field(default_factory=dict)
@@ -76,11 +76,11 @@ def find_files(
             walk.skipped.append((path, reason))
         else:
             regular.append(path)
-    known_files = tuple(path for path in regular if path.suffix.lower() in PARSERS)
+    known_files = tuple(path for path in regular if not reason_against(path.suffix))
     metadata, notices = _described(walk.sidecars, known_files)
     return Found(
         known=known_files,
-        unknown=tuple(path for path in regular if path.suffix.lower() not in PARSERS),
+        unknown=tuple(path for path in regular if reason_against(path.suffix)),
         skipped=tuple(sorted(walk.skipped)),
         metadata=metadata,
         notices=(*walk.notices, *notices),

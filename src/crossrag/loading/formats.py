@@ -12,6 +12,8 @@ from .markup import parse_html, parse_markdown
 from .office import parse_presentation, parse_word
 from .parsed import Parsed
 from .pdf import parse_pdf
+from .pictures import SUFFIXES as PICTURES
+from .pictures import parse_picture, prepare, why_not
 from .records import parse_json, parse_json_lines
 from .sniffing import sniff
 from .tables import parse_csv, parse_workbook
@@ -39,13 +41,21 @@ PARSERS: Mapping[str, Parser] = {
     ".docx": parse_word,
     ".pptx": parse_presentation,
     ".eml": parse_mail,
+    **dict.fromkeys(PICTURES, parse_picture),
 }
 """File type by suffix, in lower case."""
 
 SUPPORTED_SUFFIXES = tuple(sorted(PARSERS))
 
-_ALSO = {".xlsm": ".xlsx", ".htm": ".html", ".xhtml": ".html"}
+_ALSO = {".xlsm": ".xlsx", ".htm": ".html", ".xhtml": ".html", ".jpeg": ".jpg", ".tif": ".tiff"}
 """Suffixes of the same type as another one."""
+
+
+def reason_against(suffix: str) -> str:
+    """Why files of this type are left out of a folder without being opened; nothing where they are not."""
+    if suffix.lower() in PICTURES:
+        return why_not()
+    return "" if suffix.lower() in PARSERS else f"no parser for {suffix or 'its type'}"
 
 
 def is_plain(suffix: str) -> bool:
@@ -55,6 +65,16 @@ def is_plain(suffix: str) -> bool:
     """
     suffix = suffix.lower()
     return suffix in _TEXTS or suffix in _TABLES or suffix not in PARSERS
+
+
+def prepare_for(suffix: str) -> None:
+    """Load what the parser itself takes much memory for, before memory is limited for the sake of a file.
+
+    Raises:
+        LoadError: It is not installed.
+    """
+    if suffix.lower() in PICTURES:
+        prepare()
 
 
 def parse(data: bytes, *, suffix: str, fields: Sequence[str] = ()) -> Parsed:

@@ -17,6 +17,7 @@ from typing import IO, Any
 from crossrag.errors import LoadError
 
 from .documents import load
+from .formats import prepare_for
 from .frames import read_frame, write_frame
 from .limits import OUT_OF_MEMORY, Limits, forbid_core_dumps, limit_this_process, peak_memory
 
@@ -25,7 +26,7 @@ _LARGEST_KEPT = 2**27
 _FORBIDDEN = (
     *("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto", "urllib.Request"),
     *("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty"),
-    *("os.putenv", "os.kill", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate"),
+    *("os.kill", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate"),
 )
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -88,6 +89,8 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     limit_this_process(limits)
     reply: dict[str, Any]
     try:
+        prepare_for(Path(request["path"]).suffix)
+        limit_this_process(limits)  # from here on, whatever is taken is for the file
         reply = {"document": _document(request, limits)}
     except LoadError as error:
         reply = {"message": error.message, "hint": error.hint}

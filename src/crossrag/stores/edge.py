@@ -102,11 +102,7 @@ class EdgeStore:
         hidden: Collection[str] = (),
     ) -> Rankings:
         """Both legs in one `query_batch`; a second one gives each hit the score of the leg that missed it."""
-        vectors: dict[str, Any] = {}
-        if dense is not None:
-            vectors[DENSE] = dense.tolist()
-        if sparse is not None and sparse.indices:
-            vectors[SPARSE] = self._edge.SparseVector(list(sparse.indices), list(sparse.values))
+        vectors = points.legs(dense, sparse, self._edge.SparseVector)
         if not vectors:
             return Rankings((), ())
         only = self._only(filters.parse(where), hidden=hidden)

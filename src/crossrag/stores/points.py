@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid5
 
 from crossrag.errors import FingerprintError, UsageError
 from crossrag.filters import And, Equals, Filter, Range, is_date, is_key, moment
 from crossrag.types import Chunk, Hit, Rankings, SparseVector, StoredPoint
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 DENSE, SPARSE = "dense", "bm25"
 TENANT = "tenant"
@@ -119,6 +123,20 @@ def stored_point(identity: str, stored: Mapping[str, Any] | None, vectors: Any) 
         np.asarray(vectors[DENSE], np.float32),
         SparseVector(tuple(index for index, _ in terms), tuple(value for _, value in terms)),
     )
+
+
+def legs(
+    dense: NDArray[np.float32] | None,
+    sparse: SparseVector | None,
+    made: Callable[[list[int], list[float]], Any],
+) -> dict[str, Any]:
+    """A question's vectors by the name of their leg; `made` gives the engine's sparse ones."""
+    vectors: dict[str, Any] = {}
+    if dense is not None:
+        vectors[DENSE] = dense.tolist()
+    if sparse is not None and sparse.indices:
+        vectors[SPARSE] = made(list(sparse.indices), list(sparse.values))
+    return vectors
 
 
 def rankings(query: Query, limit: int) -> Rankings:

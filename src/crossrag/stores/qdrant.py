@@ -24,7 +24,7 @@ from crossrag.types import Chunk, Rankings, SparseVector, StoredPoint, Where
 from . import points
 from .conditions import translate
 from .patience import Patience
-from .points import DENSE, SPARSE, TENANT, Scored
+from .points import SPARSE, TENANT, Scored
 from .qdrant_collection import Collection, Found, Quantization, Shape
 from .qdrant_connection import Connection, Server
 from .qdrant_points import ClientDialect, batches
@@ -180,11 +180,9 @@ class QdrantStore:
         hidden: Names[str] = (),
     ) -> Rankings:
         """Both legs in one request; a second one gives each hit the score of the leg that missed it."""
-        vectors: dict[str, Any] = {}
-        if dense is not None:
-            vectors[DENSE] = dense.tolist()
-        if sparse is not None and sparse.indices:
-            vectors[SPARSE] = models.SparseVector(indices=list(sparse.indices), values=list(sparse.values))
+        vectors = points.legs(
+            dense, sparse, lambda indices, values: models.SparseVector(indices=indices, values=values)
+        )
         if not vectors:
             return Rankings((), ())
         only = self._only(filters.parse(where), hidden=hidden)
