@@ -175,7 +175,8 @@ def _tokens(tokenizer: Tokenizer, texts: Sequence[str], most: int = MAX_TOKENS) 
 
 def _frequencies(tokens: Tokens, words: int) -> NDArray[np.float32]:
     counts = np.bincount(tokens.ids, minlength=words)
-    return ((counts + 1) / (counts.sum() + len(counts))).astype(np.float32)
+    shares: NDArray[np.float32] = ((counts + 1) / (counts.sum() + len(counts))).astype(np.float32)
+    return shares
 
 
 def _measure(table: Table, sets: dict[str, Pairs]) -> tuple[float, float]:

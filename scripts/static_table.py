@@ -249,8 +249,8 @@ def cosines(table: Table, pairs: Pairs) -> list[NDArray[np.float32]]:
 def ranked_well(pairs: Pairs, said: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
     """nDCG@10 of people's judgements over the candidates, by what is said and by the bi-encoder."""
     judged = [(one, given) for one, given in zip(pairs.asked, said, strict=True) if one.relevant.any()]
-    ours = [_ndcg(one.relevant, given) for one, given in judged]
-    theirs = [_ndcg(one.relevant, one.cosines) for one, _ in judged]
+    ours = [ndcg(one.relevant, given) for one, given in judged]
+    theirs = [ndcg(one.relevant, one.cosines) for one, _ in judged]
     return float(np.mean(ours)), float(np.mean(theirs))
 
 
@@ -261,7 +261,8 @@ def translation(pairs: Pairs, said: Sequence[NDArray[np.float32]]) -> tuple[floa
     return float(scale), float(shift), float(np.corrcoef(ours, theirs)[0, 1])
 
 
-def _ndcg(relevant: NDArray[np.bool_], scores: NDArray[np.float32]) -> float:
+def ndcg(relevant: NDArray[np.bool_], scores: NDArray[np.float32]) -> float:
+    """nDCG@10 of what is relevant or not, by scores."""
     discount = 1 / np.log2(np.arange(2, 12))
     best = relevant[np.argsort(-scores, kind="stable")[:10]]
     return float((best * discount[: len(best)]).sum() / discount[: int(min(10, relevant.sum()))].sum())
