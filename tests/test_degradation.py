@@ -41,7 +41,7 @@ def place(in_memory: Path) -> Path:
 def faulty_store(rag: Rag, **fault: Any) -> Fault:
     fault.setdefault("error", StoreError("the disk is gone"))
     wrapped = Fault(rag.store, methods={"search", "neighbours"}, **fault)
-    rag.index._store = wrapped
+    rag.index._pair._store = wrapped
     return wrapped
 
 
@@ -112,7 +112,7 @@ def test_any_call_of_any_seam_may_fail(place: Path, seam: str, answering: str) -
         if extractive:
             parts.pop("generator", None)
         with fake_rag(place, settings=settings, llm=not extractive, **parts) as rag:
-            rag.index._opened(create=False)
+            rag.index._pair.store(create=False)
             before = fault.calls
             try:
                 answer = rag.ask("How do I restore it?", history=history)

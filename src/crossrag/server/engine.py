@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from crossrag import asking
+from crossrag import searching
 from crossrag.types import Answer, Done, Event, Ranking, Retrieved, Turn, Where
 
 from .observing import span
@@ -26,7 +26,9 @@ def rank(
 ) -> Ranking:
     """All candidates, reranked."""
     with span("retrieval", **_about(rag, "retrieval"), **{"gen_ai.request.top_k": top_k}):
-        ranking = asking.rank(rag, query, top_k=top_k, where=where, deadline=ticket.remaining)
+        until = ticket.deadline
+        prepared = searching.prepare(rag, query, until=until)
+        ranking = searching.rank(rag, prepared, top_k=top_k, where=where, until=until)
     service.ranked(ranking)
     return ranking
 
@@ -42,7 +44,7 @@ def stream(
 ) -> Iterator[Event]:
     """The events of an answer, as long as somebody waits for them."""
     with span("chat", **_about(rag, "chat")):
-        for event in rag.stream(question, history=history, where=where):
+        for event in rag.stream(question, history=history, where=where, deadline=ticket.remaining):
             if isinstance(event, Retrieved):
                 service.ranked(event.ranking)
             ticket.check()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, cast
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crossrag.index import Index
+from crossrag.opening import Pair
 
 if TYPE_CHECKING:
+    from crossrag.config import Settings
     from crossrag.protocols import Store
-
-
-class _Divisible(Protocol):
-    def for_tenant(self, tenant: str) -> Store: ...
 
 
 class TenantIndex(Index):
@@ -24,21 +24,54 @@ class TenantIndex(Index):
 
     def __init__(self, whole: Index, tenant: str) -> None:
         section = whole.settings.index.model_copy(update={"tenant": tenant})
+        settings = whole.settings.model_copy(update={"index": section})
         super().__init__(
-            whole.settings.model_copy(update={"index": section}),
+            settings,
             embedder=whole._embedder,  # noqa: SLF001 - of the same class
             sparse_encoder=whole._sparse_encoder,  # noqa: SLF001
+            pair=_TenantPair(whole._pair, settings),  # noqa: SLF001
         )
-        self._whole = whole
         # Writers of one store take turns, whoever's documents they write.
         self._writing = whole._writing  # noqa: SLF001
         self._gate = whole._gate  # noqa: SLF001
 
-    def _assembled(self, *, create: bool, replace: bool = False) -> Store:  # noqa: ARG002 - never replaces
-        store = self._whole._opened(create=create)  # noqa: SLF001
-        return cast("_Divisible", store).for_tenant(self.settings.index.tenant)
 
-    def _close(self) -> None:
-        with self._opening:
-            self._store = None  # its owner closes it
-        super()._close()
+class _TenantPair(Pair):
+    """The tenant's part of another pair's store, and a manifest of its own beside the other's."""
+
+    def __init__(self, whole: Pair, settings: Settings) -> None:
+        super().__init__(
+            settings,
+            whole.folder,
+            embedder=whole._embedder,  # noqa: SLF001 - of the same class
+            sparse_encoder=whole._sparse_encoder,  # noqa: SLF001
+        )
+        self._whole = whole
+        self._part_of: Store | None = None
+
+    @property
+    def home(self) -> Path:
+        return self._whole.home
+
+    def turn(self) -> AbstractContextManager[None]:
+        return self._whole.turn()
+
+    def store(self, *, create: bool) -> Store:
+        with self._lock:
+            whole = self._whole.store(create=create)
+            if self._store is None or self._part_of is not whole:
+                self._store, self._part_of = whole.for_tenant(self.settings.index.tenant), whole
+            return self._store
+
+    def check_ours(self, store: Store) -> None:
+        if self._part_of is not None and store is self._store:
+            self._whole.check_ours(self._part_of)
+
+    def leave(self, store: Store) -> None:
+        if self._part_of is not None and store is self._store:
+            self._whole.leave(self._part_of)
+
+    def close(self) -> None:
+        with self._lock:
+            self._store = self._part_of = None  # its owner closes it
+            super().close()
