@@ -1,4 +1,4 @@
-"""A grounding network learns, is written and read back the same; evidence is condensed to what bears on it."""
+"""A grounding network learns, is written and read back the same; evidence is cut to what bears on it."""
 
 from __future__ import annotations
 
