@@ -41,7 +41,7 @@ def test_a_folder_becomes_a_cited_answer(rag: Rag, corpus: Path) -> None:
     text = (corpus / "backup.md").read_text(encoding="utf-8")
     first = answer.citations[0]
     assert "restore command" in text[first.passage_start : first.passage_end]
-    assert set(answer.timings) == {"retrieve", "rerank", "answer"}
+    assert set(answer.timings) == {"prepare", "retrieve", "rerank", "context", "answer"}
 
 
 def test_nothing_relevant_is_said_so(rag: Rag, corpus: Path) -> None:

@@ -111,7 +111,7 @@ def rank(  # noqa: PLR0913 - what a ranking depends on
         hurry: Whether `reranking.deadline` counts.
     """
     settings = parts.settings
-    clock = Clock({"prepare": prepared.seconds} if prepared.seconds > 1e-3 else {})
+    clock = Clock({"prepare": prepared.seconds})
     index = parts.index if until is None else _InTime(parts.index, until if end is None else end)
     found = _found(parts, index, prepared.query, where, until, clock)
     wanted = settings.reranking.top_k if top_k is None else top_k

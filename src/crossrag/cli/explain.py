@@ -32,7 +32,7 @@ def lines(answer: Answer, *, count_tokens: Callable[[str], int], budget: int) ->
     for stage in answer.degraded:
         yield from _row("degraded", stage, width)
     times = [f"{stage} {seconds * 1000:.0f} ms" for stage, seconds in answer.timings.items()]
-    yield from _row("time", "  ".join(times), width)
+    yield from _row("time", ", ".join(times), width)
 
 
 def _question(answer: Answer, width: int) -> Iterator[str]:
@@ -57,7 +57,7 @@ def _found(ranking: Ranking, width: int) -> Iterator[str]:
         ("read", "read"),
         ("relevant", "relevant"),
     )
-    text = "  ".join(f"{label} {counts[name]}" for name, label in named if name in counts)
+    text = ", ".join(f"{label} {counts[name]}" for name, label in named if name in counts)
     yield from _row("found", text, width)
     if ranking.threshold is not None:
         read = counts.get("read", 0)
@@ -65,7 +65,7 @@ def _found(ranking: Ranking, width: int) -> Iterator[str]:
         yield from _row("threshold", f"relevance {ranking.threshold:.3f}{below}", width)
     if not ranking.candidates:
         return
-    place = width - 42
+    place = width - 43
     yield ""
     yield f"{'':>3}  {'passage':<{place}}{'dense':>7}{'bm25':>7}{'fused':>7}{'read':>6}{'relevant':>9}"
     for rank, candidate in enumerate(ranking.candidates, start=1):
@@ -89,7 +89,8 @@ def _passage(rank: int, candidate: Candidate, threshold: float | None, place: in
 
 def _context(answer: Answer, count_tokens: Callable[[str], int], budget: int, width: int) -> Iterator[str]:
     used = answer.context
-    text = f"{len(used.sources)} passages, {used.tokens} of {budget} tokens"
+    count = len(used.sources)
+    text = f"{count} passage{'s' if count != 1 else ''}, {used.tokens} of {budget} tokens"
     if used.dropped:
         text += f"; {used.dropped} did not fit"
     yield from _row("context", text, width)
