@@ -113,7 +113,7 @@ def _words(text: str) -> _Words:
 def _weights(wanted: _Words, sentences: Sequence[_Words]) -> dict[str, float]:
     """What is in few sentences says more about where the claim comes from."""
     found = Counter(stem for words in sentences for stem in set(words.stems))
-    return {stem: math.log(2.0 + len(sentences) / (1.0 + found[stem])) for stem in set(wanted.stems)}
+    return {stem: math.log(2.0 + len(sentences) / (1.0 + found[stem])) for stem in sorted(set(wanted.stems))}
 
 
 def _chosen(

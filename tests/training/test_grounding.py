@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +101,21 @@ def test_one_label_alone_teaches_nothing(tmp_path: Path) -> None:
             GroundingOptions(steps=1),
             checkpoint=tmp_path / "w.safetensors",
         )
+
+
+def test_what_is_read_does_not_depend_on_hashes() -> None:
+    code = (
+        "from crossrag.evidence import read; "
+        f"print(read('It treats 400 patients in Zurich since 1998, never less than that.', {EVIDENCE!r}))"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1", "2")
+    }
+    assert len(said) == 1
