@@ -1,5 +1,5 @@
 # The same commands for people and for CI. Each makes what it needs in .venv; uv is used where it is there.
-.PHONY: demo test test-ragas stress check fix quality bench-ingest bench-folders bench-rerank clean help
+.PHONY: demo test test-ragas stress check fix quality bench-expansion bench-ingest bench-folders bench-rerank clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -32,6 +32,9 @@ fix: .venv/.dev ## format and mend what can be mended
 
 quality: .venv/.dev ## measure everything on labelled data, write docs/quality.md (DATA=folder, QUESTIONS=number)
 	$(BIN)/python bench/quality.py $(if $(DATA),--data $(DATA)) $(if $(QUESTIONS),--questions $(QUESTIONS))
+
+bench-expansion: .venv/.dev ## what expansions are worth, with and without each (DATA=folder of BEIR sets)
+	$(BIN)/python bench/expansion.py $(if $(DATA),--data $(DATA))
 
 bench-ingest: .venv/.dev ## ingestion by stage, and hybrid queries (DATA=folder of one BEIR set, SIZES="1000 10000")
 	$(BIN)/python bench/ingest.py --data $(DATA) $(if $(SIZES),--sizes $(SIZES))

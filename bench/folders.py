@@ -52,12 +52,14 @@ def _report(arguments: argparse.Namespace) -> Iterator[str]:
 
 
 def _folder(folder: Path, questions: int) -> str:
-    rows = [row for row in _rows(folder / "questions.jsonl.gz") if row.get("answers") or row.get("evidence")]
+    rows = [
+        row for row in rows_of(folder / "questions.jsonl.gz") if row.get("answers") or row.get("evidence")
+    ]
     chosen = sample(rows, min(questions, 100))
     files = [path for path in (folder / "docs").rglob("*") if path.is_file()]
     recalls, answered, seconds = [], 0, []
     with tempfile.TemporaryDirectory() as scratch, Rag.open(Path(scratch) / "index") as rag:
-        rag.ingest(*_needed(folder / "docs", chosen, files))
+        rag.ingest(*needed(folder / "docs", chosen, files))
         for row in chosen:
             begun = time.perf_counter()
             answer = rag.ask(row["question"])
@@ -65,7 +67,7 @@ def _folder(folder: Path, questions: int) -> str:
             answered += answer.status == "answered"
             cited = {citation.number for citation in answer.citations}
             text = " ".join(source.chunk.text for source in answer.context.sources if source.number in cited)
-            recalls.append(max(_words_found(reference, text) for reference in _references(row)))
+            recalls.append(max(words_found(reference, text) for reference in references(row)))
     share = statistics.mean(recalls)
     return (
         f"| {folder.name} | {len(files)} | {len(chosen)} | {share:.3f} | {answered / len(chosen):.2f} "
@@ -73,7 +75,7 @@ def _folder(folder: Path, questions: int) -> str:
     )
 
 
-def _needed(docs: Path, rows: Sequence[Any], files: Sequence[Path]) -> list[Path]:
+def needed(docs: Path, rows: Sequence[Any], files: Sequence[Path]) -> list[Path]:
     """The whole folder; of one with hundreds of files, those asked about and fifty others."""
     if len(files) <= 100:
         return [docs]
@@ -82,12 +84,14 @@ def _needed(docs: Path, rows: Sequence[Any], files: Sequence[Path]) -> list[Path
     return sorted([path for path in files if path.name in named] + others)
 
 
-def _references(row: Any) -> list[str]:
+def references(row: Any) -> list[str]:
+    """The answers of a question, or the evidence where there are none."""
     evidence = [item["content"] if isinstance(item, dict) else item for item in row.get("evidence", [])]
     return row["answers"] or [" ".join(evidence)]
 
 
-def _words_found(reference: str, text: str) -> float:
+def words_found(reference: str, text: str) -> float:
+    """Share of the words of the one that the other has."""
     wanted, there = set(_words(reference)), set(_words(text))
     return len(wanted & there) / len(wanted) if wanted else 1.0
 
@@ -96,7 +100,8 @@ def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
 
 
-def _rows(path: Path) -> Iterator[Any]:
+def rows_of(path: Path) -> Iterator[Any]:
+    """Gzipped JSON Lines."""
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         yield from map(json.loads, lines)
 

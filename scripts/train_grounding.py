@@ -15,18 +15,24 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from crossrag import calibration
+from crossrag.calibration import Calibration
 from crossrag.claims import split, states_something
+from crossrag.evidence import MOST_WORDS
 from crossrag.inference import load_tokenizer
 from crossrag.registry import BUNDLED_MODELS, load
 from crossrag.training import grounding, grounding_export
 from grounding_sets import LABELLED, Pair, labelled, made
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 UNSEEN = ("wice", "faithdial-audit")
 SHARES = {"made": 0.38, "begin": 0.18, "summedits": 0.24, "expertqa": 0.20}
@@ -51,6 +57,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=850)
     parser.add_argument("--rate", type=float, default=1e-4)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--every", type=int, default=1, help="finish and measure on every n-th pair only")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -65,19 +72,7 @@ def _train(arguments: argparse.Namespace) -> None:
         if name not in UNSEEN
     }
     pairs["made"] = made(arguments.data / "ir" / "train", MADE, seed=arguments.seed)
-    examples = {
-        name: [
-            grounding.example(
-                tokenizer,
-                pair.claim,
-                pair.evidence,
-                supported=pair.supported,
-                most_words=READ_IN_TRAINING,
-            )
-            for pair in some
-        ]
-        for name, some in pairs.items()
-    }
+    examples = {name: _examples(tokenizer, some, READ_IN_TRAINING) for name, some in pairs.items()}
     network = grounding.from_reranker(arguments.start)
     if arguments.resume:
         grounding.load(network, arguments.resume)
@@ -100,34 +95,61 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _finish(arguments: argparse.Namespace) -> None:
-    """Export, and fit the calibration on unseen sets, each and each label counting alike."""
+    """Choose the share of the correction, export, and fit the calibration: all on sets never trained on.
+
+    In the calibration each set and each label counts the same.
+    """
     network = grounding.from_reranker(arguments.start)
     grounding.load(network, arguments.checkpoint)
     tokenizer = arguments.start / "tokenizer.json"
-    grounding_export.export(network, tokenizer, arguments.out)
-    grounder = load("grounders", f"onnx:{arguments.out}")
+    unseen = {
+        name: labelled(arguments.data / "grounding" / "train", name)[:: arguments.every] for name in UNSEEN
+    }
+    read = load_tokenizer(tokenizer)
+    share, tried = grounding.largest_share(
+        network, [_examples(read, pairs, MOST_WORDS) for pairs in unseen.values()]
+    )
+    _say(f"area under the curve by share of the correction: {tried}; taken: {share}")
+    grounding_export.export(network, tokenizer, arguments.out, share=share)
+    grounder = load("grounders", f"onnx:{arguments.out}", threads=arguments.threads)
+    said = {
+        name: grounder.support([(pair.evidence, pair.claim) for pair in pairs])
+        for name, pairs in unseen.items()
+    }
+    fitted = _calibration(said, unseen)
+    grounding_export.export(network, tokenizer, arguments.out, calibration=fitted, share=share)
+    _say(f"{fitted}")
+    grounder = load("grounders", f"onnx:{arguments.out}", threads=arguments.threads)
+    for name, pairs in unseen.items():
+        known = [pair.supported for pair in pairs]
+        _say(f"{name}: {_told(grounder.support([(p.evidence, p.claim) for p in pairs]), known)}")
+
+
+def _calibration(said: Mapping[str, Sequence[float]], unseen: Mapping[str, Sequence[Pair]]) -> Calibration:
     logits: list[float] = []
     labels: list[bool] = []
     weights: list[float] = []
-    for name in UNSEEN:
-        pairs = labelled(arguments.data / "grounding" / "train", name)
-        said = grounder.support([(pair.evidence, pair.claim) for pair in pairs])
+    for name, pairs in unseen.items():
         known = [pair.supported for pair in pairs]
-        logits += [calibration.Calibration().logit(min(max(p, 1e-9), 1 - 1e-9)) for p in said]
+        logits += [Calibration().logit(min(max(value, 1e-9), 1 - 1e-9)) for value in said[name]]
         labels += known
         weights += [0.5 / sum(flag == label for flag in known) for label in known]
-        _say(f"{name}: {_told(said, known)}")
     whole = len(labels) / sum(weights)
-    fitted = calibration.fit(logits, labels, [weight * whole for weight in weights])
-    grounding_export.export(network, tokenizer, arguments.out, calibration=fitted)
-    _say(f"{fitted}")
+    return calibration.fit(logits, labels, [weight * whole for weight in weights])
+
+
+def _examples(tokenizer: Tokenizer, pairs: Sequence[Pair], words: int) -> list[grounding.Example]:
+    return [
+        grounding.example(tokenizer, pair.claim, pair.evidence, supported=pair.supported, most_words=words)
+        for pair in pairs
+    ]
 
 
 def _measure(arguments: argparse.Namespace) -> None:
     """An answer of several sentences is supported as far as its weakest one."""
     grounder = load("grounders", f"onnx:{arguments.model}", threads=arguments.threads)
     for name in DEV:
-        pairs = labelled(arguments.data / "grounding" / "dev", name)
+        pairs = labelled(arguments.data / "grounding" / "dev", name)[:: arguments.every]
         said = [min(grounder.support([(pair.evidence, claim) for claim in _claims(pair)])) for pair in pairs]
         _say(f"{name}: {_told(said, [pair.supported for pair in pairs])}")
 
@@ -146,18 +168,13 @@ def _told(said: Sequence[float], known: Sequence[bool]) -> str:
     kept, caught = (values[labels] >= 0.5).mean(), (values[~labels] < 0.5).mean()
     return (
         f"{len(values)} claims, balanced accuracy {_balanced(values, labels):.3f} [{low:.3f}, {high:.3f}], "
-        f"supported kept {kept:.3f}, unsupported caught {caught:.3f}, AUC {_area(values, labels):.3f}"
+        f"supported kept {kept:.3f}, unsupported caught {caught:.3f}, "
+        f"AUC {grounding.area(values, labels):.3f}"
     )
 
 
 def _balanced(values: np.ndarray, labels: np.ndarray) -> float:
     return float(((values[labels] >= 0.5).mean() + (values[~labels] < 0.5).mean()) / 2)
-
-
-def _area(values: np.ndarray, labels: np.ndarray) -> float:
-    ranks = values.argsort().argsort()
-    yes, no = labels.sum(), (~labels).sum()
-    return float((ranks[labels].sum() - yes * (yes - 1) / 2) / (yes * no))
 
 
 def _say(text: str) -> None:

@@ -182,3 +182,23 @@ def test_titles_are_not_quoted() -> None:
     assert "".join(extractive().stream("what backups cost", used)) == (
         "Backups cost nothing but the space they take. [1]"
     )
+
+
+def test_the_passage_counts_beside_the_sentence() -> None:
+    likely = candidate("Whales are mammals of the sea.", document="likely", relevance=0.9)
+    unlikely = candidate("Whales are mammals of the sky.", document="unlikely", relevance=0.01)
+    used = assemble([unlikely, likely])
+    text = "".join(extractive().stream("whales", used))
+    assert text == "Whales are mammals of the sea. [2]"
+
+
+def test_each_part_of_a_question_has_its_sentence() -> None:
+    used = context("A backup is written every night.", "The office opens at nine.", "Cats sleep a lot.")
+    asked = "When is a backup written and when does the office open?"
+    text = "".join(extractive().stream(asked, used))
+    assert text == "A backup is written every night. [1] The office opens at nine. [2]"
+
+
+def test_who_asks_the_same_does_not_answer() -> None:
+    used = context("Try to ask: how is a backup written here. A backup is written by the service.")
+    assert "Try" not in "".join(extractive().stream("How is a backup written here?", used))

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossrag.citations import CitationReader, find_run, find_words
+from crossrag.citations import CitationReader
 from crossrag.claims import ClaimReader, Sentence, split, states_something
+from crossrag.lexical import bm25, find_run, find_words
 
 from .answers import context
 
@@ -22,7 +23,8 @@ THREE = context("one", "two", "three")
 
 def read(pieces: Sequence[str], used: Context = THREE) -> tuple[str, list[Sentence]]:
     marks, claims = CitationReader(used), ClaimReader()
-    text, found = "", []
+    text = ""
+    found: list[Sentence] = []
     for piece in pieces:
         for part, citation in marks.feed(piece):
             text += part
@@ -152,3 +154,10 @@ def test_the_longest_run_is_the_longest(words: str, text: str, least: int) -> No
     else:
         run = text[found[0] : found[1]].split()
         assert (len(run), tuple(run) in runs) == (best, True)
+
+
+def test_rare_words_count_more_and_long_texts_less() -> None:
+    texts = ["the red whale", "the red car", "the red bus", "the red whale " + "and more " * 20, "x"]
+    scores = bm25("the whale", texts)
+    assert scores[0] > scores[3] > scores[1] > scores[4] == 0.0
+    assert bm25("whale", []) == []

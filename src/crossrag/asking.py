@@ -9,46 +9,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from . import answering, context, searching
-from .errors import reason
-from .searching import Finding
+from .errors import CrossragError, GeneratorError, reason
 from .types import Answer, Context, Done, Event, Ranking, Turn, Where
 from .verification import Verification
 
 if TYPE_CHECKING:
     from collections.abc import Generator as Stream
 
-    from .protocols import Generator, Grounder
+    from .parts import Parts
+    from .protocols import Generator
     from .types import Chunk
 
-FINDING_SHARE = 0.5
+FINDING_SHARE = 0.6
 """Of the time for a whole answer: what finding passages may take, so that there is time to write."""
-
-
-class Parts(Finding, Protocol):
-    """What answering a question takes; a `Rag` is one."""
-
-    @property
-    def generator(self) -> Generator:
-        """Writes the answer."""
-        ...
-
-    @property
-    def fallback(self) -> Generator | None:
-        """Answers when a language model is down."""
-        ...
-
-    @property
-    def last_resort(self) -> Generator:
-        """Quotes sentences when no model is left."""
-        ...
-
-    @property
-    def grounder(self) -> Grounder | None:
-        """Checks what the answer says."""
-        ...
 
 
 def search(
@@ -81,19 +57,20 @@ def answer(
     started = time.monotonic()
     seconds = settings.generator.deadline if deadline is None else deadline
     finding = None if seconds is None else started + FINDING_SHARE * seconds
+    end = None if seconds is None else started + seconds
     prepared = searching.prepare(parts, question, history=history, until=finding)
-    ranking = searching.rank(parts, prepared, where=where, until=finding)
+    ranking = searching.rank(parts, prepared, where=where, until=finding, end=end)
     ranking, assembled = _context(parts, ranking)
     writing = _Quoting(parts)
     events = answering.stream_answer(
         prepared.question,
         assembled,
-        generator=writing.steady(parts.generator) if assembled.sources else parts.generator,
+        generator=writing.steady(parts.generator),
         ranking=ranking,
         history=history,
         verification=_verification(parts),
         fallback=writing.steady(parts.fallback) if parts.fallback else None,
-        deadline=None if seconds is None else started + seconds,
+        deadline=end,
     )
     with closing(cast("Stream[Event, None, None]", events)):
         for event in events:
@@ -132,15 +109,15 @@ def _neighbours(parts: Parts, radius: int) -> Callable[[Chunk], Sequence[Chunk]]
 
 
 class _Quoting:
-    """Generators that quote, with a last resort where a model that they ask is down."""
+    """Generators whose failures are the failures that are foreseen."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._failure = ""
 
     def steady(self, generator: Generator) -> Generator:
-        """The same; one that asks a reranker quotes without it where that fails."""
-        return _Steady(generator, self) if generator.fingerprint == "extractive" else generator
+        """The same; one that quotes does so without a model where the model that it asks is down."""
+        return _Steady(generator, self) if generator.fingerprint == "extractive" else _Foreseen(generator)
 
     def instead(self, error: Exception) -> Generator:
         """What quotes without any model."""
@@ -172,6 +149,21 @@ class _Steady:
         except Exception as error:  # noqa: BLE001 - anybody's reranker raises what it likes
             pieces = list(self._quoting.instead(error).stream(question, context, history))
         yield from pieces
+
+
+class _Foreseen:
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+        self.fingerprint = generator.fingerprint
+
+    def stream(self, question: str, context: Context, history: Sequence[Turn] = ()) -> Iterator[str]:
+        """Its pieces; what somebody else's generator raises may pass, as far as one can know."""
+        try:
+            yield from self._generator.stream(question, context, history)
+        except CrossragError:
+            raise
+        except Exception as error:
+            raise GeneratorError(f"The language model failed: {reason(error)}", retryable=True) from error
 
 
 def _verification(parts: Parts) -> Verification:

@@ -1,4 +1,4 @@
-"""`[2]` in generated text -> Citation with offsets, while it streams; words of a claim -> where they stand.
+"""`[2]` in generated text -> Citation with offsets, while the text streams; unknown numbers are removed.
 
 Pure. Knows nothing of who wrote the text.
 """
@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from .types import WORD_JOINER, Citation, Context, Source
 
 _CITATION = re.compile(r" ?\[(\d{1,4}(?: ?, ?\d{1,4}){0,9})\]")
-_WORDS = re.compile(r"[^\W_]+")
 _MAYBE_BEGUN = re.compile(r"(?: ?\[[\d, ]{0,60}| )$")
 
 
@@ -72,41 +71,3 @@ class CitationReader:
             passage_start=source.chunk.start,
             passage_end=source.chunk.end,
         )
-
-
-def find_words(words: str, text: str) -> tuple[int, int] | None:
-    """Where the words stand one after the other in a text, whatever the case, space and marks between them.
-
-    Returns offsets in the text, from the first letter of the first word to the last of the last; None where
-    they do not stand there, and for no words at all.
-    """
-    wanted = [match[0].casefold() for match in _WORDS.finditer(words)]
-    there = list(_WORDS.finditer(text))
-    found = [match[0].casefold() for match in there]
-    for start in range(len(found) - len(wanted) + 1) if wanted else ():
-        if found[start] == wanted[0] and found[start : start + len(wanted)] == wanted:
-            return there[start].start(), there[start + len(wanted) - 1].end()
-    return None
-
-
-def find_run(words: str, text: str, *, least: int) -> tuple[int, int] | None:
-    """The longest run of words that both have, as offsets in the text; the first of several.
-
-    Args:
-        words: A claim.
-        text: A passage.
-        least: Fewest words of a run.
-    """
-    places: dict[str, list[int]] = {}
-    for number, match in enumerate(_WORDS.finditer(words)):
-        places.setdefault(match[0].casefold(), []).append(number)
-    there = list(_WORDS.finditer(text))
-    best = last = 0
-    # How long the run is that ends with the word before, by the number of the claim's word that it ends with.
-    before: dict[int, int] = {}
-    for position, match in enumerate(there):
-        before = {number: before.get(number - 1, 0) + 1 for number in places.get(match[0].casefold(), ())}
-        longest = max(before.values(), default=0)
-        if longest > best:
-            best, last = longest, position
-    return (there[last - best + 1].start(), there[last].end()) if best >= max(1, least) else None

@@ -89,28 +89,26 @@ def _grown(
     count_tokens: Callable[[str], int],
     neighbours: Callable[[Chunk], Sequence[Chunk]],
 ) -> tuple[list[_Passage], int]:
-    """Each passage with its neighbours if they fit; two that meet become one, in the place of the better."""
-    for place in range(len(packed)):
-        if place >= len(packed):
-            break
+    """Each passage with its neighbours if they fit; those that meet become one, in the place of the best."""
+    place = 0
+    while place < len(packed):
         passage = packed[place]
         wide = _widened(passage, neighbours)
+        place += 1
         if wide is passage.chunk:
             continue
-        met = [other for other in packed if other is not passage and _touch(wide, other.chunk)]
-        whole = _joined(sorted([wide, *(other.chunk for other in met)], key=lambda chunk: chunk.start))
-        before = sum(count_tokens(one.chunk.text) for one in (passage, *met))
-        grown = tokens - before + count_tokens(whole.text)
+        parts = [one for one in packed if one is passage or _touch(wide, one.chunk)]
+        whole = _joined(sorted([wide, *(one.chunk for one in parts)], key=lambda chunk: chunk.start))
+        grown = tokens + count_tokens(whole.text) - sum(count_tokens(one.chunk.text) for one in parts)
         if grown > budget:
             continue
-        members = sorted(
-            (member for one in (passage, *met) for member in one.members),
-            key=lambda member: member.chunk.start,
-        )
-        # A passage that meets a better one is its part; it cannot meet a worse one first.
-        packed = [one for one in packed if one not in met]
-        packed[packed.index(passage)] = _Passage(whole, tuple(members))
-        tokens = grown
+        best = packed.index(parts[0])
+        members = sorted((m for one in parts for m in one.members), key=lambda member: member.chunk.start)
+        # A citation leads to what was found, not to what stands around it.
+        headed = replace(whole, title=parts[0].chunk.title, title_path=parts[0].chunk.title_path)
+        packed = [one for one in packed if not any(one is part for part in parts)]
+        packed.insert(best, _Passage(headed, tuple(members)))
+        tokens, place = grown, best + 1
     return packed, tokens
 
 
@@ -132,10 +130,12 @@ def _widened(passage: _Passage, neighbours: Callable[[Chunk], Sequence[Chunk]]) 
 
 
 def _same_section(one: Chunk, other: Chunk) -> bool:
-    return (one.document_id, one.generation, one.title_path, one.page_name) == (
+    """Whether one stands in the section of the other or below it; sections side by side are apart."""
+    depth = min(len(one.title_path), len(other.title_path))
+    return (one.document_id, one.generation, one.title_path[:depth], one.page_name) == (
         other.document_id,
         other.generation,
-        other.title_path,
+        other.title_path[:depth],
         other.page_name,
     )
 

@@ -90,17 +90,23 @@ def standalone(
 def carry_over(question: str, history: Sequence[Turn], *, is_content: Callable[[str], bool]) -> str:
     """The question, with the names or words of the last question before it in brackets if it points back."""
     content = [word for word in _WORD.findall(question) if is_content(word)]
-    if not (_POINTS_BACK.search(question) or _GOES_ON.match(question) or len(content) < _FEW_WORDS):
+    if not (_points_back(question) or len(content) < _FEW_WORDS):
         return question
     asked = [turn.text for turn in history if turn.role == "user"]
     own = {word.casefold() for word in content}
     for earlier in reversed(asked):
         names = [name for name in _names(earlier) if is_content(name)]
-        words = names or [word for word in _WORD.findall(earlier) if is_content(word)]
+        words = names
+        if not names and not _points_back(earlier):
+            words = [word for word in _WORD.findall(earlier) if is_content(word)]
         carried = [word for word in dict.fromkeys(words) if word.casefold() not in own][:_MOST_CARRIED]
         if carried:
             return f"{question} ({', '.join(carried)})"
     return question
+
+
+def _points_back(question: str) -> bool:
+    return bool(_POINTS_BACK.search(question) or _GOES_ON.match(question))
 
 
 def condense(

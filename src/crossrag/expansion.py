@@ -52,7 +52,6 @@ class Expanded:
     """Further searches, and what went wrong on the way."""
 
     expansions: tuple[Expansion, ...] = ()
-    degraded: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
 
 
@@ -86,7 +85,7 @@ def expand(
         except Exception as error:  # noqa: BLE001 - a model and an encoder raise what they like
             notices.append(f"The question was not expanded by {method}: {reason(error)}")
     unique = {(one.text, one.passage, one.terms): one for one in found}
-    return Expanded(tuple(unique.values()), ("expansion",) if notices else (), tuple(notices))
+    return Expanded(tuple(unique.values()), tuple(notices))
 
 
 def feedback(
@@ -171,9 +170,10 @@ def ask_model(question: str, method: str, complete: Complete | None) -> list[Exp
 def read_questions(said: str, *, most: int) -> list[str]:
     """The lines of a model's reply without bullets and quotation marks; no line twice, none too long."""
     lines = (" ".join(_QUOTED.sub("", _BULLET.sub("", line)).split()) for line in said.splitlines())
-    unique = {
-        line.casefold(): line for line in lines if line and len(line) <= _LONGEST_QUESTION and line[-1] != ":"
-    }
+    unique: dict[str, str] = {}
+    for line in lines:
+        if line and len(line) <= _LONGEST_QUESTION and line[-1] != ":":
+            unique.setdefault(line.casefold(), line)
     return list(unique.values())[:most]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -230,7 +229,7 @@ class Rag:
                 # Every candidate is read with all layers: a forecast is no score to calibrate on. And none is
                 # collapsed: the one that was judged may be the other.
                 prepared = searching.prepare(self, question)
-                ranking = searching.rank(self, prepared, top_k=0, until=math.inf, collapse=False)
+                ranking = searching.rank(self, prepared, top_k=0, hurry=False, collapse=False)
                 if ranking.degraded:
                     raise ModelError(
                         f"{question!r} could not be reranked: {'; '.join(ranking.notices)}",

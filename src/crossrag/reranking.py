@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .errors import ModelError, reason
+from .timed import within
 
 if TYPE_CHECKING:
     from .calibration import Calibration
@@ -27,7 +28,7 @@ class Reranked:
     notices: tuple[str, ...] = ()
 
 
-def rerank(
+def rerank(  # noqa: PLR0913 - what the order depends on
     query: str,
     candidates: Sequence[Candidate],
     *,
@@ -35,6 +36,7 @@ def rerank(
     depth: int = 50,
     top_k: int | None = None,
     deadline: float | None = None,
+    until: float | None = None,
     calibration: Calibration | None = None,
 ) -> Reranked:
     """Let the reranker read the first `depth` candidates and order them by what it says.
@@ -49,16 +51,20 @@ def rerank(
         depth: How many it reads.
         top_k: How many of the best matter to the caller.
         deadline: `time.monotonic()` value after which it starts no further batch.
+        until: `time.monotonic()` value at which it is no longer waited for, whatever it does.
         calibration: Makes relevance out of logits in place of the reranker's own.
     """
     read = list(candidates[:depth])
     try:
-        said = reranker.score(
-            query,
-            [candidate.chunk.described for candidate in read],
-            first_stage=[candidate.scores for candidate in read],
-            top_k=top_k,
-            deadline=deadline,
+        said = within(
+            lambda: reranker.score(
+                query,
+                [candidate.chunk.described for candidate in read],
+                first_stage=[candidate.scores for candidate in read],
+                top_k=top_k,
+                deadline=deadline,
+            ),
+            until,
         )
         if not len(said.relevance) == len(said.logit) == len(read):
             raise ModelError(f"{len(said.relevance)} scores for {len(read)} passages")

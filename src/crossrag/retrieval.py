@@ -6,11 +6,12 @@ Every leg's rank and score stays on the candidate, and is the question's own. Kn
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .errors import ModelError, reason
+from .timed import within
 from .types import Candidate, Chunk, Expansion, Hit, Rankings, Scores, SparseVector, Where
 
 if TYPE_CHECKING:
@@ -92,14 +93,24 @@ def first_pass(
     store: Searchable,
     fetch_k: int = 100,
     where: Where | None = None,
+    until: float | None = None,
 ) -> FirstPass:
     """Search both legs for the question; where one cannot be, the other does alone.
+
+    Args:
+        query: The question.
+        embedder: Not waited for after `until`, a `time.monotonic()` value.
+        sparse_encoder: For the sparse leg.
+        store: Where to look.
+        fetch_k: Most passages of each leg.
+        where: Keep only chunks whose metadata equals this.
+        until: See `embedder`.
 
     Raises:
         ModelError: Neither leg can be searched.
         StoreError: The index cannot be read.
     """
-    dense, no_dense = _tried(lambda: _finite(embedder.embed_query(query)))
+    dense, no_dense = _tried(lambda: _finite(within(lambda: embedder.embed_query(query), until)))
     sparse, no_sparse = _tried(lambda: sparse_encoder.encode_query(query))
     if dense is None and sparse is None:
         raise ModelError(f"The question can be searched neither by meaning nor by words: {no_dense}")
@@ -160,6 +171,14 @@ def pool(
     return Pooled(candidates, first.degraded, (*first.notices, *_broken(hits)))
 
 
+@dataclass(frozen=True, slots=True)
+class Further:
+    """The rankings of each expansion, in order, and what could not be looked for."""
+
+    rankings: tuple[Rankings, ...]
+    notices: tuple[str, ...] = ()
+
+
 def search_expansions(
     expansions: Sequence[Expansion],
     *,
@@ -168,30 +187,38 @@ def search_expansions(
     store: Searchable,
     fetch_k: int = 100,
     where: Where | None = None,
-) -> Iterator[Rankings]:
-    """The rankings of each expansion, in order.
+    until: float | None = None,
+) -> Further:
+    """Search for each expansion: weighted terms, a made-up passage, or a question in both legs.
 
     Args:
         expansions: What to look for.
-        embedder: None where the dense leg failed for the question itself: it is not tried again.
+        embedder: None where the dense leg failed for the question itself: it is not tried again. Not waited
+            for after `until`, a `time.monotonic()` value.
         sparse_encoder: For the sparse leg.
         store: Where to look.
         fetch_k: Most passages of each leg.
         where: Keep only chunks whose metadata equals this.
+        until: See `embedder`.
     """
+    rankings: list[Rankings] = []
+    failed: list[str] = []
     for expansion in expansions:
-        dense = sparse = None
-        if expansion.terms is not None:
-            sparse = expansion.terms
-        else:
-            sparse = None if expansion.passage else sparse_encoder.encode_query(expansion.text)
-            if embedder is not None:
-                embed = _embed_passage if expansion.passage else _embed_question
-                dense, _ = _tried(lambda embed=embed, text=expansion.text: _finite(embed(embedder, text)))  # type: ignore[misc]
-        if dense is None and sparse is None:
-            yield Rankings((), ())
-            continue
-        yield store.search(dense, sparse, limit=fetch_k, where=where)
+        dense: NDArray[np.float32] | None = None
+        sparse, no_sparse, no_dense = expansion.terms, "", ""
+        if expansion.terms is None and not expansion.passage:
+            sparse, no_sparse = _tried(lambda text=expansion.text: sparse_encoder.encode_query(text))  # type: ignore[misc]
+        if expansion.terms is None and embedder is not None:
+            dense, no_dense = _tried(lambda one=expansion: _finite(_embedded(embedder, one, until)))  # type: ignore[misc]
+        failed += [why for why in (no_sparse, no_dense) if why]
+        nothing = dense is None and sparse is None
+        rankings.append(
+            Rankings((), ()) if nothing else store.search(dense, sparse, limit=fetch_k, where=where)
+        )
+    return Further(
+        tuple(rankings),
+        tuple(f"An expansion was not searched in full: {why}" for why in dict.fromkeys(failed)),
+    )
 
 
 def reciprocal_rank_fusion(
@@ -209,12 +236,11 @@ def reciprocal_rank_fusion(
     return fused
 
 
-def _embed_question(embedder: Embedder, text: str) -> NDArray[np.float32]:
-    return embedder.embed_query(text)
-
-
-def _embed_passage(embedder: Embedder, text: str) -> NDArray[np.float32]:
-    row: NDArray[np.float32] = embedder.embed_documents([text])[0]
+def _embedded(embedder: Embedder, expansion: Expansion, until: float | None) -> NDArray[np.float32]:
+    """A made-up passage as passages are, a question as questions are."""
+    if not expansion.passage:
+        return within(lambda: embedder.embed_query(expansion.text), until)
+    row: NDArray[np.float32] = within(lambda: embedder.embed_documents([expansion.text]), until)[0]
     return row
 
 

@@ -5,68 +5,27 @@ Takes the parts of a Rag, which are made when they are first touched. Knows noth
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from . import calibrating, conversation, diversity, expansion, likeness, loading, reranking, retrieval
-from .errors import UsageError, reason
-from .timed import Timed
-from .types import Candidate, Expansion, Ranking, Truncated, Turn, Where
+from .errors import StoreError, UsageError, reason
+from .timed import within
+from .types import Candidate, Expansion, Ranking, Rankings, SparseVector, Truncated, Turn, Where
 
 if TYPE_CHECKING:
-    from .config import Settings
-    from .index import Index
-    from .protocols import Embedder, Reranker, SparseEncoder
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from .parts import Finding
+    from .retrieval import Searchable
 
 _PREPARING_SHARE = 0.5
-"""Of the time for finding passages: what a language model may take to rewrite or expand the question."""
-
-
-class Finding(Protocol):
-    """What finding passages takes; a `Rag` is one."""
-
-    @property
-    def settings(self) -> Settings:
-        """All of them."""
-        ...
-
-    @property
-    def index(self) -> Index:
-        """Where passages are searched."""
-        ...
-
-    @property
-    def embedder(self) -> Embedder:
-        """For the dense leg."""
-        ...
-
-    @property
-    def sparse_encoder(self) -> SparseEncoder:
-        """For the sparse leg."""
-        ...
-
-    @property
-    def reranker(self) -> Reranker | None:
-        """None where first-stage order is wanted."""
-        ...
-
-    @property
-    def complete(self) -> Callable[[str], str] | None:
-        """Asks a language model; None where there is none."""
-        ...
-
-    @property
-    def count_tokens(self) -> Callable[[str], int]:
-        """How the model that reads the context counts."""
-        ...
-
-    @property
-    def calibrated(self) -> calibrating.Calibrated | None:
-        """What relevance means for this index, where that was found out."""
-        ...
+"""Of the time that is left for finding passages: what a model may take to embed, rewrite or expand."""
+_READING_SHARE = 0.9
+"""Of the time that is left: when the reranker begins its last batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,14 +62,14 @@ def prepare(
         alone = conversation.standalone(
             asked,
             history[-settings.conversation.turns :],
-            is_content=lambda word: bool(parts.sparse_encoder.encode_query(word).indices),
+            is_content=lambda word: bool(_terms(parts, word)),
             complete=_completing(parts, until),
         )
     query, truncated = conversation.condense(
         alone.text,
         budget=settings.expansion.query_tokens,
         count_tokens=parts.count_tokens,
-        terms=lambda text: parts.sparse_encoder.encode_query(text).indices,
+        terms=lambda text: _terms(parts, text),
     )
     notices = list(alone.notices)
     if truncated is not None:
@@ -128,14 +87,16 @@ def prepare(
     )
 
 
-def rank(
+def rank(  # noqa: PLR0913 - what a ranking depends on
     parts: Finding,
     prepared: Prepared,
     *,
     top_k: int | None = None,
     where: Where | None = None,
     until: float | None = None,
+    end: float | None = None,
     collapse: bool = True,
+    hurry: bool = True,
 ) -> Ranking:
     """Every candidate, reranked, those below the threshold too.
 
@@ -144,40 +105,34 @@ def rank(
         prepared: The question.
         top_k: How many of the best matter; None for `reranking.top_k`, 0 for all of them.
         where: Keep only chunks whose metadata equals this.
-        until: `time.monotonic()` value; None for `reranking.deadline`, infinite for no limit at all.
+        until: `time.monotonic()` value at which no model is waited for any more.
+        end: The same for the store, without which there is nothing; None for `until`.
         collapse: Whether one passage may stand for its near-duplicates.
+        hurry: Whether `reranking.deadline` counts.
     """
     settings = parts.settings
     clock = Clock({"prepare": prepared.seconds} if prepared.seconds > 1e-3 else {})
-    found = _found(parts, prepared.query, where, until, clock)
-    candidates = list(found.candidates)
-    counts = dict(found.counts)
-    if collapse and settings.retrieval.duplicates:
-        candidates = likeness.collapse(candidates, threshold=settings.retrieval.duplicates)
-    counts["distinct"] = len(candidates)
+    index = parts.index if until is None else _InTime(parts.index, until if end is None else end)
+    found = _found(parts, index, prepared.query, where, until, clock)
     wanted = settings.reranking.top_k if top_k is None else top_k
-    if settings.retrieval.search_type == "mmr" and settings.retrieval.mmr == "fetched" and wanted:
-        pool = candidates[: settings.retrieval.fetch_k]
-        cosines = [candidate.scores.dense or 0.0 for candidate in pool]
-        picked = _diverse(parts, pool, cosines, wanted)
-        candidates, found = list(picked.candidates), found.also(picked.degraded, picked.notices)
+    found = _thinned(parts, found, wanted, collapse=collapse)
     clock.lap("retrieve")
-    reranked = reranking.Reranked(tuple(candidates))
+    reranked = reranking.Reranked(found.candidates)
     if parts.reranker is not None:
         reranked = reranking.rerank(
             prepared.query,
-            candidates,
+            found.candidates,
             reranker=parts.reranker,
             depth=max(settings.reranking.depth, wanted),
             top_k=wanted or None,
-            deadline=_rerank_until(settings, until),
+            deadline=_last_batch(settings.reranking.deadline if hurry else None, until),
+            until=until,
             calibration=parts.calibrated.calibration if parts.calibrated else None,
         )
         clock.lap("rerank")
     relevances = [one.scores.relevance for one in reranked.candidates if one.scores.relevance is not None]
     threshold = _threshold(parts) if relevances else None
-    counts["read"] = len(relevances)
-    counts["relevant"] = sum(threshold is None or relevance >= threshold for relevance in relevances)
+    relevant = sum(threshold is None or relevance >= threshold for relevance in relevances)
     return Ranking(
         query=prepared.query,
         candidates=reranked.candidates,
@@ -185,7 +140,7 @@ def rank(
         notices=_once(prepared.notices, found.notices, reranked.notices),
         timings=clock.laps,
         expansions=found.expansions,
-        counts=counts,
+        counts=found.counts | {"read": len(relevances), "relevant": relevant},
         threshold=threshold,
         truncated=prepared.truncated,
     )
@@ -244,11 +199,15 @@ class _Found:
     degraded: tuple[str, ...]
     notices: tuple[str, ...]
 
-    def also(self, degraded: tuple[str, ...], notices: tuple[str, ...]) -> _Found:
-        return replace(self, degraded=self.degraded + degraded, notices=self.notices + notices)
 
-
-def _found(parts: Finding, query: str, where: Where | None, until: float | None, clock: Clock) -> _Found:
+def _found(
+    parts: Finding,
+    index: Searchable,
+    query: str,
+    where: Where | None,
+    until: float | None,
+    clock: Clock,
+) -> _Found:
     settings = parts.settings
     fetch_k, rrf_k = settings.retrieval.fetch_k, settings.retrieval.rrf_k
     with parts.index.reading():
@@ -256,11 +215,12 @@ def _found(parts: Finding, query: str, where: Where | None, until: float | None,
             query,
             embedder=parts.embedder,
             sparse_encoder=parts.sparse_encoder,
-            store=parts.index,
+            store=index,
             fetch_k=fetch_k,
             where=where,
+            until=_share(until, _PREPARING_SHARE),
         )
-        pooled = retrieval.pool(first, (), store=parts.index, rrf_k=rrf_k)
+        pooled = retrieval.pool(first, (), store=index, rrf_k=rrf_k)
     expanded = expansion.Expanded()
     # A language model may take its time: the index is not held meanwhile.
     if settings.expansion.methods:
@@ -272,18 +232,21 @@ def _found(parts: Finding, query: str, where: Where | None, until: float | None,
             complete=_completing(parts, until),
         )
         clock.lap("expand")
+    notices = [*expanded.notices]
     if expanded.expansions:
         with parts.index.reading():
             further = retrieval.search_expansions(
                 expanded.expansions,
                 embedder=None if first.dense is None else parts.embedder,
                 sparse_encoder=parts.sparse_encoder,
-                store=parts.index,
+                store=index,
                 fetch_k=fetch_k,
                 where=where,
+                until=_share(until, _PREPARING_SHARE),
             )
-            weighted = [(settings.expansion.weight, rankings) for rankings in further]
-            pooled = retrieval.pool(first, weighted, store=parts.index, rrf_k=rrf_k)
+            weighted = [(settings.expansion.weight, rankings) for rankings in further.rankings]
+            pooled = retrieval.pool(first, weighted, store=index, rrf_k=rrf_k)
+        notices += further.notices
     counts = {
         "dense": len(first.rankings.dense),
         "sparse": len(first.rankings.sparse),
@@ -293,8 +256,27 @@ def _found(parts: Finding, query: str, where: Where | None, until: float | None,
         pooled.candidates,
         expanded.expansions,
         counts,
-        (*pooled.degraded, *expanded.degraded),
-        (*pooled.notices, *expanded.notices),
+        (*pooled.degraded, *(("expansion",) if notices else ())),
+        (*pooled.notices, *notices),
+    )
+
+
+def _thinned(parts: Finding, found: _Found, wanted: int, *, collapse: bool) -> _Found:
+    """Without near-duplicates; by maximal marginal relevance where that is wanted before reranking."""
+    settings = parts.settings.retrieval
+    candidates: Sequence[Candidate] = found.candidates
+    if collapse and settings.duplicates:
+        candidates = likeness.collapse(candidates, threshold=settings.duplicates)
+    found = replace(found, counts=found.counts | {"distinct": len(candidates)})
+    if settings.search_type != "mmr" or settings.mmr != "fetched" or not wanted:
+        return replace(found, candidates=tuple(candidates))
+    pool = candidates[: settings.fetch_k]
+    picked = _diverse(parts, pool, [candidate.scores.dense or 0.0 for candidate in pool], wanted)
+    return replace(
+        found,
+        candidates=picked.candidates,
+        degraded=found.degraded + picked.degraded,
+        notices=found.notices + picked.notices,
     )
 
 
@@ -314,28 +296,54 @@ def _diverse(parts: Finding, pool: Sequence[Candidate], relevance: Sequence[floa
 def _completing(parts: Finding, until: float | None) -> Callable[[str], str] | None:
     """The language model, given up when half of the time for finding passages is over."""
     complete = parts.complete
-    if complete is None or until is None or math.isinf(until):
+    if complete is None or until is None:
         return complete
     asked = complete
-    limit = time.monotonic() + _PREPARING_SHARE * max(0.0, until - time.monotonic())
-
-    def within(prompt: str) -> str:
-        def once() -> Iterator[str]:
-            yield asked(prompt)
-
-        for said in Timed(once(), limit):
-            return said
-        raise TimeoutError("the language model took too long")
-
-    return within
+    limit = _share(until, _PREPARING_SHARE)
+    return lambda prompt: within(lambda: asked(prompt), limit)
 
 
-def _rerank_until(settings: Settings, until: float | None) -> float | None:
-    if until is not None and math.isinf(until):
-        return None
-    own = settings.reranking.deadline
-    limits = [] if own is None else [time.monotonic() + own]
-    return min([*limits, *([] if until is None else [until])], default=None)
+class _InTime:
+    """An index that is no longer waited for when time is up."""
+
+    def __init__(self, index: Searchable, until: float) -> None:
+        self._index, self._until = index, until
+        self.count = index.count
+
+    def search(
+        self,
+        dense: NDArray[np.float32] | None,
+        sparse: SparseVector | None,
+        *,
+        limit: int,
+        where: Where | None = None,
+    ) -> Rankings:
+        try:
+            return within(lambda: self._index.search(dense, sparse, limit=limit, where=where), self._until)
+        except TimeoutError:
+            raise StoreError(
+                "The index did not answer in time", hint="Allow more time by a longer deadline"
+            ) from None
+
+
+def _terms(parts: Finding, text: str) -> tuple[int, ...]:
+    """Of a text; none where the encoder fails, which the search itself will say."""
+    try:
+        return parts.sparse_encoder.encode_query(text).indices
+    except Exception:  # noqa: BLE001 - anybody's encoder raises what it likes
+        return ()
+
+
+def _last_batch(own: float | None, until: float | None) -> float | None:
+    """No batch is begun after this; one that is may still end before `until`, when nobody waits for it."""
+    limits = (None if own is None else time.monotonic() + own, _share(until, _READING_SHARE))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _share(until: float | None, share: float) -> float | None:
+    """The moment at which that share of the time that is left has passed."""
+    now = time.monotonic()
+    return None if until is None else now + share * (until - now)
 
 
 def _threshold(parts: Finding) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -51,6 +51,23 @@ class Timed(Generic[Item]):
     @staticmethod
     def _nothing() -> object:
         raise queue.Empty
+
+
+def within(call: Callable[[], Item], deadline: float | None) -> Item:
+    """What `call` returns, if it does before `deadline`, a value of `time.monotonic()`.
+
+    Raises:
+        TimeoutError: It did not. It goes on in a thread of its own, and nobody waits for it.
+    """
+    if deadline is None:
+        return call()
+
+    def once() -> Iterator[Item]:
+        yield call()
+
+    for made in Timed(once(), deadline):
+        return made
+    raise TimeoutError("there was no time for it")
 
 
 class _Raised:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from .citations import find_run, find_words
 from .claims import Sentence, states_something
+from .lexical import find_run, find_words
 from .prompt import refuses
 from .types import Citation, Claim, Context, Source
 

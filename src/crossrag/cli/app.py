@@ -12,7 +12,17 @@ from crossrag.errors import CrossragError, UsageError
 
 from . import doctor as checks
 from . import evaluate, ingestion, show, upkeep
-from .options import ConfigOption, IndexOption, JsonOption, SetOption, TopKOption, WhereOption, loaded, opened
+from .options import (
+    ConfigOption,
+    DeadlineOption,
+    IndexOption,
+    JsonOption,
+    SetOption,
+    TopKOption,
+    WhereOption,
+    loaded,
+    opened,
+)
 
 app = typer.Typer(
     name="crossrag",
@@ -132,18 +142,36 @@ def ask(
     settings: SetOption = None,
     where: WhereOption = None,
     show_context: Annotated[bool, typer.Option("--show-context", help="Print the passages used.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Print the whole path to the answer.")] = False,
+    deadline: DeadlineOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Answer a question from the documents, with citations, or say that they do not contain it."""
     with opened(index, config, settings) as rag:
         if as_json:
-            show.answer_json(rag.ask(question, where=_where(where)))
+            show.answer_json(rag.ask(question, where=_where(where), deadline=deadline))
         else:
-            show.answer_stream(rag.stream(question, where=_where(where)), context=show_context)
+            events = rag.stream(question, where=_where(where), deadline=deadline)
+            show.answer_stream(events, context=show_context, explaining=rag if explain else None)
             if rag.settings.generator.model == "extractive":
                 show.hint_once(
                     "Quoted from the documents. For answers in prose: --set generator.model=openai:MODEL"
                 )
+
+
+@app.command(epilog="Example: crossrag chat, then: How do I restore a backup?")
+def chat(
+    index: IndexOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    where: WhereOption = None,
+    deadline: DeadlineOption = None,
+) -> None:
+    """Ask one question after another; follow-ups are understood by what was asked before."""
+    from .chat import talk_over
+
+    with opened(index, config, settings) as rag:
+        talk_over(rag, where=_where(where), deadline=deadline)
 
 
 @app.command(

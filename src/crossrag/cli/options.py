@@ -25,6 +25,9 @@ WhereOption = Annotated[
     list[str] | None,
     typer.Option("--where", metavar="KEY=VALUE|JSON", help="Only chunks whose metadata says so."),
 ]
+DeadlineOption = Annotated[
+    float | None, typer.Option("--deadline", metavar="SECONDS", min=0.001, help="Time for the whole.")
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="A setting for this call.")
 ]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from crossrag.config import Setting
     from crossrag.indexing import Progress
+    from crossrag.pipeline import Rag
 
     from .doctor import Finding
 
@@ -165,8 +166,8 @@ def answer_json(answer: Answer) -> None:
     to_json(asdict(answer))
 
 
-def answer_stream(events: Iterable[Any], *, context: bool) -> None:
-    """Text as it comes, then the sources it cites."""
+def answer_stream(events: Iterable[Any], *, context: bool, explaining: Rag | None = None) -> None:
+    """Text as it comes, then the sources it cites, and the whole path where it is to be explained."""
     for event in events:
         if isinstance(event, Retrieved) and context:
             _context(event.context)
@@ -175,6 +176,9 @@ def answer_stream(events: Iterable[Any], *, context: bool) -> None:
         elif isinstance(event, Done):
             print()
             _sources(event.answer)
+            if explaining is not None:
+                print()
+                explained(event.answer, explaining)
 
 
 def status(found: dict[str, Any], *, as_json: bool) -> None:
@@ -220,6 +224,11 @@ def _sources(answer: Answer) -> None:
         if source.number in cited:
             known = "" if source.relevance is None else f"  (relevance {source.relevance:.2f})"
             print(f"[{source.number}] {source.chunk.location}{known}")
+    for claim in answer.claims:
+        if claim.supported is False:
+            talk(f"not supported: {' '.join(claim.text.split())}")
+    for reason in answer.reasons:
+        talk(f"{answer.status.replace('_', ' ')}: {reason}")
     if answer.status == "no_answer" and answer.ranking.candidates:
         nearest = answer.ranking.candidates[0]
         talk(f"Nearest: {nearest.chunk.location} (relevance {nearest.scores.relevance or 0.0:.2f})")
@@ -231,6 +240,23 @@ def _context(used: Context) -> None:
     for source in used.sources:
         talk(f"--- [{source.number}] {source.chunk.location}\n{source.chunk.text}")
     talk("---")
+
+
+def passages(used: Context) -> None:
+    """What an answer could use, to stdout."""
+    if not used.sources:
+        talk("No passage was relevant enough.")
+    for source in used.sources:
+        print(f"--- [{source.number}] {source.chunk.location}\n{source.chunk.text}")
+
+
+def explained(answer: Answer, rag: Rag) -> None:
+    """The whole path to an answer, to stdout."""
+    from . import explain
+
+    budget = rag.settings.context.token_budget
+    for line in explain.lines(answer, count_tokens=rag.count_tokens, budget=budget):
+        print(line)
 
 
 def _notices(degraded: Sequence[str], notices: Sequence[str]) -> None:

@@ -1,15 +1,18 @@
 """The answer without a language model: the best sentences of the context, verbatim, each cited.
 
-The reranker itself says which sentences answer the question. Works offline, never invents a word.
+The reranker itself says which sentences answer the question; how relevant their passage is counts too. Works
+offline, never invents a word.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from crossrag.lexical import bm25, find_words
 from crossrag.sentences import Sentence, split_sentences
 from crossrag.types import WORD_JOINER, Context, Scores, Source, Turn
 
@@ -17,6 +20,15 @@ if TYPE_CHECKING:
     from crossrag.protocols import Embedder, Reranker
 
 _NUMERIC_BRACKET = re.compile(r"\[(?=[\d ,]+\])")
+_PASSAGE = 0.6
+"""Weight of the log-odds of a passage's relevance beside the logit of a sentence in it."""
+_CERTAIN = 1e-6
+_PARTS = re.compile(
+    r"[?;]\s+(?:and )?|"
+    r",? and (?=(?:how|what|when|where|who|whom|whose|why|which|is|are|can|do|does|did|was|were)\b)",
+    re.IGNORECASE,
+)
+_LEAST_WORDS_OF_A_PART = 3
 _LEAST_WORDS, _LEAST_WORDS_WITHOUT_STOP = 4, 8
 _STOP = re.compile("[.!?:;\u3002\uff01\uff1f\u2026][\"'\u201d\u2019\u00bb)\\]*_`]*$|`{3}$")
 
@@ -26,11 +38,13 @@ class _Quote:
     source: Source
     start: int
     text: str
-    logit: float = 0.0
+    score: float = 0.0
 
 
 class ExtractiveGenerator:
-    """Quotes at most `sentences` sentences whose logit is within `margin` of the best one's.
+    """Quotes at most `sentences` sentences whose score is within `margin` of the best one's.
+
+    Of a question in parts, such as `How … and when …?`, each part has its own.
 
     Args:
         reranker: Scores question and sentence.
@@ -51,8 +65,12 @@ class ExtractiveGenerator:
 
     def stream(self, question: str, context: Context, history: Sequence[Turn] = ()) -> Iterator[str]:  # noqa: ARG002
         """One piece per quoted sentence, in order of the sources and then of reading."""
-        quotes = self._scored(question, _quotable(context))
-        chosen = self._chosen(quotes)
+        quotes = [quote for quote in _quotable(context) if not _asks(question, quote.text)]
+        chosen: list[_Quote] = []
+        for part in _parts(question):
+            for quote in self._chosen(self._scored(part, quotes)):
+                if not any(_repeats(quote.text, other.text) for other in chosen):
+                    chosen.append(quote)
         for position, quote in enumerate(
             sorted(chosen, key=lambda quote: (quote.source.number, quote.start))
         ):
@@ -71,25 +89,49 @@ class ExtractiveGenerator:
         said = self._reranker.score(
             question,
             texts,
-            first_stage=[Scores(dense=float(cosine)) for cosine in cosines],
-            top_k=self._sentences,
+            first_stage=[
+                Scores(dense=float(cosine), sparse=overlap, indexed=len(texts))
+                for cosine, overlap in zip(cosines, bm25(question, texts), strict=True)
+            ],
+            # More than are quoted: the passage may still change their order.
+            top_k=2 * self._sentences,
         )
-        # NaN compares unequal to itself: an unscored sentence is not quoted.
+        # An unscored sentence is not quoted.
         return [
-            _Quote(quote.source, quote.start, quote.text, logit)
+            replace(quote, score=logit + _PASSAGE * _log_odds(quote.source.relevance))
             for quote, logit in zip(quotes, said.logit, strict=True)
-            if logit == logit  # noqa: PLR0124
+            if not math.isnan(logit)
         ]
 
     def _chosen(self, quotes: Sequence[_Quote]) -> list[_Quote]:
-        ranked = sorted(quotes, key=lambda quote: (-quote.logit, quote.source.number, quote.start))
+        ranked = sorted(quotes, key=lambda quote: (-quote.score, quote.source.number, quote.start))
         chosen: list[_Quote] = []
         for quote in ranked:
-            if len(chosen) == self._sentences or quote.logit < ranked[0].logit - self._margin:
+            if len(chosen) == self._sentences or quote.score < ranked[0].score - self._margin:
                 break
             if not any(_repeats(quote.text, other.text) for other in chosen):
                 chosen.append(quote)
         return chosen
+
+
+def _parts(question: str) -> list[str]:
+    """The questions in a question; itself alone where one of them would be a scrap."""
+    parts = [part.strip() for part in _PARTS.split(question) if part.strip()]
+    whole = len(parts) > 1 and all(len(part.split()) >= _LEAST_WORDS_OF_A_PART for part in parts)
+    return parts if whole else [question]
+
+
+def _asks(question: str, text: str) -> bool:
+    """Whoever asks the same does not answer."""
+    long = len(question.split()) > _LEAST_WORDS_OF_A_PART and question.rstrip().endswith("?")
+    return long and find_words(question, text) is not None
+
+
+def _log_odds(relevance: float | None) -> float:
+    if relevance is None or math.isnan(relevance):
+        return 0.0
+    sure = min(max(relevance, _CERTAIN), 1.0 - _CERTAIN)
+    return math.log(sure / (1.0 - sure))
 
 
 def _quotable(context: Context) -> list[_Quote]:

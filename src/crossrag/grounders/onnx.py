@@ -2,7 +2,7 @@
 
 Claim and evidence go in, a probability comes out that the one supports the other. Long evidence is condensed
 to the sentences that bear on the claim before it is read (`crossrag.evidence`). The logit is
-`weights * features + bias + correction`, of which the graph gives the last.
+`weights * features + bias + share * correction`, of which the graph gives the last.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class OnnxGrounder:
             )
         self._weights = [float(value) for value in config["weights"]]
         self._bias = float(config["bias"])
+        self._share = float(config["share"])
         self._max_tokens = int(config["max_tokens"])
         self._max_claim_tokens = int(config["max_claim_tokens"])
         self._most_words = int(config["most_words"])
@@ -65,7 +66,9 @@ class OnnxGrounder:
             corrections = self._model.run([encodings[position] for position in batch])
             for position, correction in zip(batch, corrections, strict=True):
                 plain = sum(map(mul, self._weights, readings[position].features))
-                said[position] = self._calibration.probability(plain + self._bias + float(correction))
+                said[position] = self._calibration.probability(
+                    plain + self._bias + self._share * float(correction)
+                )
         return said
 
     def _encoded(self, claims: Sequence[str], texts: Sequence[str]) -> list[Encoding]:

@@ -10,6 +10,7 @@ from .fakes import HashedEmbedder as HashedEmbedder
 from .fakes import HashedTerms as HashedTerms
 from .fakes import OverlapGrounder as OverlapGrounder
 from .fakes import OverlapReranker as OverlapReranker
+from .faults import Fault as Fault
 from .grounder_contract import GrounderContract as GrounderContract
 from .memory_store import MemoryStore as MemoryStore
 from .store_contract import StoreContract as StoreContract

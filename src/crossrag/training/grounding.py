@@ -160,6 +160,42 @@ def logits(network: GroundingNetwork, examples: Sequence[Example], batch: int = 
     return said
 
 
+def largest_share(
+    network: GroundingNetwork,
+    unseen: Sequence[Sequence[Example]],
+    shares: Sequence[float] = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0),
+    *,
+    price: float = 0.01,
+) -> tuple[float, dict[float, float]]:
+    """How much of the correction to trust on subjects that training never saw.
+
+    Returns the largest share whose mean area under the curve over the unseen collections is at most `price`
+    below the best, and the area of each.
+    """
+    plain = [np.array([one.features for one in some]) @ _numbers(network.weights) for some in unseen]
+    corrections = [logits(network, some) - base for some, base in zip(unseen, plain, strict=True)]
+    labels = [np.array([one.supported for one in some]) for some in unseen]
+    tried = {
+        share: float(
+            np.mean([area(b + share * c, y) for b, c, y in zip(plain, corrections, labels, strict=True)])
+        )
+        for share in shares
+    }
+    best = max(tried.values())
+    return max(share for share, value in tried.items() if value >= best - price), tried
+
+
+def area(values: NDArray[np.floating], labels: NDArray[np.bool_]) -> float:
+    """Probability that a supported pair scores above an unsupported one, ties counting half."""
+    order = np.sort(values[~labels])
+    below = np.searchsorted(order, values[labels], "left") + np.searchsorted(order, values[labels], "right")
+    return float(below.mean() / 2 / max(1, len(order)))
+
+
+def _numbers(tensor: Tensor) -> NDArray[np.float32]:
+    return np.asarray(tensor.detach().cpu().numpy(), np.float32)
+
+
 def save(network: GroundingNetwork, path: Path) -> None:
     """All weights as safetensors, written whole or not at all."""
     from safetensors.torch import save_file

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 _PREFIX = "heads.0."
 
 
-def export(
+def export(  # noqa: PLR0913 - one file says as much
     network: GroundingNetwork,
     tokenizer: Path,
     out: Path,
     *,
     calibration: Calibration | None = None,
+    share: float = 1.0,
     most_words: int = MOST_WORDS,
     name: str = "grounding",
     int8: bool = True,
@@ -37,6 +38,7 @@ def export(
         tokenizer: `tokenizer.json` that it was trained with.
         out: Folder; made if missing, files of the same names are replaced.
         calibration: From its logit to a probability; none if None.
+        share: Of the correction that counts, see `grounding.largest_share`.
         most_words: Of evidence that are read beside a claim.
         name: Said in `config.json`.
         int8: Whether products are taken in integers.
@@ -62,6 +64,7 @@ def export(
         "features": list(FEATURES),
         "weights": [round(float(value), 6) for value in state["weights"]],
         "bias": round(float(state["bias"]), 6),
+        "share": share,
         "most_words": most_words,
         "max_tokens": MAX_TOKENS,
         "max_claim_tokens": MAX_CLAIM_TOKENS,

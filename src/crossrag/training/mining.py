@@ -85,7 +85,11 @@ class Searcher:
             block = texts[start : start + _BLOCK]
             cosines = self._embedder.embed_documents(block) @ self._dense.T
             for text, row in zip(block, cosines, strict=True):
-                yield row, self._postings.scores(self._terms.encode_query(text))
+                yield row, self.sparse(self._terms.encode_query(text))
+
+    def sparse(self, terms: SparseVector) -> NDArray[np.float32]:
+        """BM25 of every passage for weighted terms."""
+        return self._postings.scores(terms)
 
     def legs(
         self, dense: NDArray[np.float32] | None, sparse: SparseVector | None
