@@ -128,7 +128,11 @@ def _folders(reports: Sequence[Mapping[str, Any]], folder: Path) -> Iterator[str
     yield ""
     judged = [report for report in reports if report["abstention"]]
     yield from _picture(
-        folder, "quality-coverage.svg", "Risk against coverage, per folder", _coverages, judged
+        folder,
+        "quality-coverage.svg",
+        "Share of questions whose first passage is wrong, by share answered; the dot is the threshold",
+        _coverages,
+        judged,
     )
 
 
@@ -214,8 +218,8 @@ def _coverages(reports: Sequence[Any]) -> Figure:
         axes.set_ylim(-0.03, 1.03)
         axes.set_title(report["dataset"]["name"])
         axes.grid(color="#e5e9ed", linewidth=0.8)
-    figure.supxlabel("share of questions answered, surest first (dot: the threshold)", fontsize=9)
-    figure.supylabel("share whose first passage is wrong", fontsize=9)
+    figure.supxlabel("share answered, surest first", fontsize=9)
+    figure.supylabel("share wrong", fontsize=9)
     return figure
 
 

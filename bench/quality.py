@@ -73,7 +73,7 @@ def main() -> None:
     minutes = (time.perf_counter() - begun) / 60
     command = " ".join(["python", *sys.argv])
     head = (
-        f"Measured on {today}, {report.machine()}, with `{command}`, in {minutes:.0f} minutes "
+        f"Measured on {today}, {report.machine()}, with `{command}`, in {minutes:.0f} minutes"
         " (what an earlier run had measured is remembered). At most "
         f"{arguments.questions} questions per set, the same ones in every run."
     )

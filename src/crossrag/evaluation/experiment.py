@@ -127,9 +127,9 @@ def _record(
 
 
 def whole_ranking(rag: Rag, question: str) -> Ranking:
-    """Every candidate of a question with what every stage said."""
+    """Every candidate of a question with what every stage said, whatever time that takes."""
     prepared = searching.prepare(rag, question)
-    return searching.rank(rag, prepared, top_k=max(WANTED, rag.settings.reranking.top_k))
+    return searching.rank(rag, prepared, top_k=max(WANTED, rag.settings.reranking.top_k), hurry=False)
 
 
 def _searched(dataset: Dataset, question: Question, measured: Subject) -> Record:

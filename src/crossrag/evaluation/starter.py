@@ -100,8 +100,9 @@ def starter(rag: Rag, *, count: int, known: set[str]) -> Iterator[dict[str, Any]
 
 def _first_sentence(text: str) -> str:
     """The longest of the first sentences: a place by which the passage is found again."""
-    sentences = [text[s.start : s.end] for s in split_sentences(text) if not s.heading][:4]
-    return max(sentences or [text], key=len)[:_QUOTE].strip()
+    sentences = [text[s.start : s.end] for s in split_sentences(text) if not s.heading]
+    prose = [sentence for sentence in sentences if "\n" not in sentence and "|" not in sentence][:4]
+    return max(prose or sentences or [text], key=len)[:_QUOTE].strip()
 
 
 def _chance(chunk: Chunk) -> str:
