@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossrag import Settings
-from crossrag.config import IndexSettings, RerankingSettings
+from crossrag.config import IndexSettings, RerankingSettings, VerificationSettings
 from crossrag.server.app import create_app
 from crossrag.server.service import Service
 from crossrag.server_settings import ServerSettings
@@ -97,6 +97,7 @@ def served(
     settings = Settings(
         index=IndexSettings(path=folder / "index"),
         reranking=RerankingSettings(threshold=0.3, top_k=4),
+        verification=VerificationSettings(model="none"),
         server=ServerSettings.model_validate({"api_key": api_key}),
     )
     service = Service(
