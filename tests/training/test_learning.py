@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -58,19 +59,38 @@ def output(logits: list[list[float]]) -> Output:
     return Output(values.reshape(-1, 1), torch.zeros(values.numel(), 1))
 
 
-def test_the_loss_falls_when_the_relevant_passage_rises() -> None:
-    weights = LossWeights(exits=(1.0,))
+@pytest.mark.parametrize("ranking", ["softmax", "lambda"])
+def test_the_loss_falls_when_the_relevant_passage_rises(ranking: Literal["softmax", "lambda"]) -> None:
+    weights = LossWeights(exits=(1.0,), ranking=ranking)
     args = (known(labelled=True), torch.zeros(3), 3, weights)
     values = [float(loss(output([[x, 0.0, -1.0]]), *args, trust=False)) for x in (-2.0, 0.0, 2.0)]
     assert values == sorted(values, reverse=True)
 
 
-def test_a_likely_false_negative_is_left_out() -> None:
-    weights = LossWeights(exits=(1.0,), pointwise=0.0)
+@pytest.mark.parametrize("ranking", ["softmax", "lambda"])
+def test_a_likely_false_negative_is_left_out(ranking: Literal["softmax", "lambda"]) -> None:
+    weights = LossWeights(exits=(1.0,), pointwise=0.0, ranking=ranking)
     args = (known(labelled=True), torch.zeros(3), 3, weights)
     said = output([[0.0, 9.0, -50.0]])
     assert float(loss(said, *args, trust=True)) == pytest.approx(0.0, abs=1e-5)
-    assert float(loss(said, *args, trust=False)) > 8
+    assert float(loss(said, *args, trust=False)) > 3
+
+
+def test_lambda_loss_pushes_hardest_what_stands_first() -> None:
+    logits = torch.tensor([[0.0, 0.03, 0.02, 0.01]])  # the relevant passage is last, all but equal
+
+    def push(ranking: Literal["softmax", "lambda"]) -> list[float]:
+        weights = LossWeights(exits=(1.0,), pointwise=0.0, restraint=0.0, ranking=ranking)
+        values = logits.clone().requires_grad_()
+        said = Output(values.reshape(-1, 1), torch.zeros(4, 1))
+        loss(said, known(labelled=True), torch.zeros(4), 4, weights, trust=False).backward()
+        assert values.grad is not None
+        return [float(value) for value in values.grad[0, 1:]]
+
+    first, _, third = push("lambda")
+    assert first > 1.5 * third > 0
+    first, _, third = push("softmax")
+    assert first == pytest.approx(third, rel=0.05)
 
 
 def test_without_labels_the_first_stage_order_is_taught() -> None:

@@ -1,6 +1,7 @@
 """What the network is taught, per batch of groups.
 
-- listwise softmax cross-entropy: the relevant passage above the others of its group (Cao et al., 2007)
+- listwise softmax cross-entropy: the relevant passage above the others of its group (Cao et al., 2007);
+  or LambdaLoss: pairs weighted by what swapping them would change in nDCG (Wang et al., 2018)
 - pointwise cross-entropy: the logit as log-odds of being relevant
 - self-distillation: earlier exits follow the last one (Phuong and Lampert, 2019)
 - on questions that nothing in the group answers: the pointwise part alone, so that all scores are low
@@ -10,8 +11,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
@@ -26,6 +28,7 @@ class LossWeights:
     """Weights of the parts, for each exit where there are several."""
 
     exits: tuple[float, ...] = (0.4, 0.6, 1.0)
+    ranking: Literal["softmax", "lambda"] = "softmax"
     pointwise: float = 0.3
     distillation: float = 0.3
     order: float = 0.5
@@ -78,7 +81,8 @@ def loss(
         part = logits.new_zeros(())
         of_exit = logits[:, :, number]
         if labelled.any():
-            part = part + _listwise(of_exit[labelled], None if hidden is None else hidden[labelled])
+            ranked = _lambda if weights.ranking == "lambda" else _listwise
+            part = part + ranked(of_exit[labelled], None if hidden is None else hidden[labelled])
         if judged.any():
             part = part + weights.pointwise * _pointwise(of_exit, known, hidden)
         if not judged.all():
@@ -98,6 +102,26 @@ def _listwise(logits: Tensor, hidden: Tensor | None) -> Tensor:
     if hidden is not None:
         logits = logits.masked_fill(hidden, -1e4)
     return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+
+
+def _lambda(logits: Tensor, hidden: Tensor | None) -> Tensor:
+    """NDCG-Loss2++ where only the first of a group is relevant; its parts as 1 to 10, like the paper's.
+
+    Float32[groups, n] to a scalar. A pair counts by how far apart its discounts are at the present ranks.
+    """
+    count = logits.shape[1]
+    places = torch.arange(1, count + 2, device=logits.device, dtype=logits.dtype)
+    discount = 1.0 / torch.log2(places + 1.0)
+    ranks = (logits.unsqueeze(2) < logits.unsqueeze(1)).sum(2)
+    swapped = (discount[ranks[:, :1]] - discount[ranks[:, 1:]]).abs()
+    # Ranks differ by at least one; ties share a rank and count as one apart.
+    apart = (ranks[:, :1] - ranks[:, 1:]).abs().clamp(min=1)
+    bound = (discount[apart - 1] - discount[apart]).abs()
+    weight = (bound + 10.0 * swapped) / 11.0
+    each = weight * F.softplus(-(logits[:, :1] - logits[:, 1:])) / math.log(2.0)
+    if hidden is not None:
+        each = each.masked_fill(hidden[:, 1:], 0.0)
+    return each.sum(1).mean()
 
 
 def _pointwise(logits: Tensor, known: Known, hidden: Tensor | None) -> Tensor:
