@@ -179,7 +179,7 @@ def test_whatever_the_vectors_depend_on_is_compared(tmp_path: Path, changed: str
         else:
             value = {"size": 90, "overlap": 7, "unit": "tokens"}[changed]
             settings = other.settings.model_copy(update={"chunking": cut.model_copy(update={changed: value})})
-            other.settings = other.index.settings = settings
+            other.settings = other.index.settings = other.index._pair.settings = settings
         for act in (lambda: other.search("x"), lambda: other.ingest(tmp_path / "docs")):
             with pytest.raises(FingerprintError, match=r"->.*crossrag ingest --rebuild"):
                 act()
