@@ -301,6 +301,7 @@ def test_the_description_is_kept(make: Callable[..., Service], count: int) -> No
     schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"Host": "localhost"})
     failures = []
     for result in schema.get_all_operations():
+        assert isinstance(result, Ok)
         operation = result.ok()
 
         @settings(
@@ -312,7 +313,7 @@ def test_the_description_is_kept(make: Callable[..., Service], count: int) -> No
             phases=[Phase.explicit, Phase.generate],
         )
         @given(case=operation.as_strategy())
-        def check(case: schemathesis.Case) -> None:
+        def check(case: schemathesis.Case[Any]) -> None:
             case.call_and_validate(headers={"Host": "localhost"}, checks=CHECKS)
 
         try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,8 +54,10 @@ class _TenantPair(Pair):
     def home(self) -> Path:
         return self._whole.home
 
-    def turn(self) -> AbstractContextManager[None]:
-        return self._whole.turn()
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        with self._whole.turn():
+            yield
 
     def store(self, *, create: bool) -> Store:
         with self._lock:
