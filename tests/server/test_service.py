@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from schemathesis import checks as known
+from schemathesis.core.result import Ok
 
 from crossrag.calibrating import read_judgements
 from crossrag.errors import GeneratorError, ModelError
@@ -314,7 +315,7 @@ def test_the_description_is_kept(make: Callable[..., Service], count: int) -> No
         )
         @given(case=operation.as_strategy())
         def check(case: schemathesis.Case[Any]) -> None:
-            case.call_and_validate(headers={"Host": "localhost"}, checks=CHECKS)
+            case.call_and_validate(headers={"Host": "localhost"}, checks=CHECKS)  # type: ignore[arg-type]
 
         try:
             check()
