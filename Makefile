@@ -1,5 +1,5 @@
 # The same commands for people and for CI. Each makes what it needs in .venv; uv is used where it is there.
-.PHONY: demo test stress check fix bench-quality bench-expansion bench-ingest bench-folders bench-rerank clean help
+.PHONY: demo test stress check fix bench-serve bench-quality bench-expansion bench-ingest bench-folders bench-rerank clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -35,6 +35,9 @@ bench-ingest: .venv/.dev ## ingestion by stage, and hybrid queries (DATA=folder 
 
 bench-folders: .venv/.dev ## whole answers over folders of files (DATA=folder)
 	$(BIN)/python bench/folders.py $(if $(DATA),--data $(DATA))
+
+bench-serve: .venv/.dev ## searches per second through the server (DATA=folder of one BEIR set)
+	$(BIN)/python bench/serve.py --data $(DATA)
 
 bench-rerank: .venv/.bench ## our reranker beside other libraries (DATA=folder of BEIR sets, JSON=1 for one object)
 	@$(BIN)/python bench/rerank.py $(if $(DATA),--data $(DATA)) $(if $(JSON),--json)

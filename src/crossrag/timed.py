@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import queue
 import threading
 import time
@@ -31,7 +32,9 @@ class Timed(Generic[Item]):
             return
         passed: queue.Queue[object] = queue.Queue(maxsize=64)
         left = threading.Event()
-        threading.Thread(target=_run, args=(self._items, passed, left), daemon=True).start()
+        # What the caller's thread works for, that thread works for too.
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(_run, self._items, passed, left), daemon=True).start()
         try:
             while True:
                 try:

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from crossrag import Settings
-from crossrag.config import IndexSettings, RerankingSettings
+from crossrag.config import IndexSettings, RerankingSettings, VerificationSettings
 from crossrag.server.app import create_app
 from crossrag.server.service import Service
 from crossrag.server_settings import ServerSettings
@@ -41,6 +41,7 @@ def made(
     settings = Settings(
         index=IndexSettings(path=folder / "index"),
         reranking=RerankingSettings(threshold=0.3),
+        verification=VerificationSettings(model="none"),
         server=ServerSettings(**limits),
     )
     return Service(

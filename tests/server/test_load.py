@@ -302,13 +302,14 @@ def test_the_order_to_stop(tmp_path: Path) -> None:
     """SIGTERM: a running request ends well, the code is 0, and the next process gets the index."""
     command = [sys.executable, "-m", "crossrag"]
     index = ["--index", str(tmp_path / "index")]
+    plain = ["--set", "verification.model=none"]
     (tmp_path / "whales.txt").write_text("The blue whale is the largest animal.")
     subprocess.run(
         [*command, "ingest", str(tmp_path / "whales.txt"), *index], check=True, capture_output=True
     )
     log = tmp_path / "log"
     with log.open("w") as file:
-        server = subprocess.Popen([*command, "serve", *index, "--port", "0"], stderr=file)
+        server = subprocess.Popen([*command, "serve", *index, "--port", "0", *plain], stderr=file)
     try:
         wait_until(lambda: "Listening at" in log.read_text(), 60)
         url = log.read_text().split("Listening at ")[1].split(" ")[0]

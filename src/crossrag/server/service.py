@@ -119,6 +119,8 @@ class Service:
             rag.sparse_encoder.encode_query("ready?")
             if rag.reranker is not None:
                 rag.reranker.score("ready?", ["Ready.", "Not ready yet, for a while."])
+            if rag.grounder is not None:
+                rag.grounder.support([("Ready.", "It is ready.")])
             _ = rag.generator.fingerprint
             self.warm = True
             self.check()

@@ -1,0 +1,167 @@
+"""Searches through the server: per second and how long, alone and many at once; shared batches; overload.
+
+    python bench/serve.py --data ../shared/data/ir/dev/scifact --documents 10000
+
+One process serves, another asks, both on this machine and sharing its cores; the score cache is off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from common import head, sample, write
+
+CLIENTS = (1, 4, 16, 64)
+
+
+def main() -> None:
+    """Parse, index, serve, ask, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of a BEIR set")
+    parser.add_argument("--documents", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=30.0, help="for each number of clients")
+    parser.add_argument("--overload", type=float, default=60.0, help="seconds of it; 0 = none")
+    parser.add_argument("--clients", type=int, nargs="*", default=CLIENTS)
+    parser.add_argument("--index", type=Path, help="keep the index here, and use it if it is there")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as made:
+        index = arguments.index or Path(made) / "index"
+        if not index.is_dir():
+            _ingest(arguments.data, index, Path(made) / "documents", arguments.documents)
+        questions = [json.loads(line)["text"] for line in (arguments.data / "queries.jsonl").open()]
+        write(_report(arguments, index, sample(questions, 1_000)), arguments.out)
+
+
+def _report(arguments: argparse.Namespace, index: Path, questions: list[str]) -> Iterator[str]:
+    yield from head(len(questions))
+    yield "| way | clients | answers/s | p50 s | p95 s | p99 s | other replies |"
+    yield "|---|---|---|---|---|---|---|"
+    many = {"server.queue_seconds": "3600", "server.concurrency": "16"}
+    for way, settings in (("shared", many), ("one at a time", many | {"server.concurrency": "1"})):
+        for clients in arguments.clients:
+            with _serving(index, settings) as (url, _):
+                found = asyncio.run(_ask(url, questions, clients, arguments.seconds))
+            yield f"| {way} | {clients} | {_row(found, arguments.seconds)} |"
+    if arguments.overload:
+        yield ""
+        yield from _overload(index, questions, arguments.overload)
+
+
+def _overload(index: Path, questions: list[str], seconds: float) -> Iterator[str]:
+    with _serving(index, {"server.queue_seconds": "5"}) as (url, process):
+        before = _memory(process)
+        found = asyncio.run(_ask(url, questions, 200, seconds))
+        grown = _memory(process) - before
+        after = asyncio.run(_ask(url, questions, 1, 5))
+    refused = sorted(took for status, took in found if status in {429, 503})
+    counts = dict(sorted(Counter(status for status, _ in found).items()))
+    yield f"Overload, 200 clients for {seconds:.0f} s, queue of 5 s: {counts};"
+    if refused:
+        yield f"refused in p50 {_at(refused, 0.5):.3f} s, p99 {_at(refused, 0.99):.3f} s;"
+    yield f"served: {_row(found, seconds)}; memory grew by {grown / 1e6:.0f} MB;"
+    yield f"one client afterwards: {_row(after, 5)}."
+
+
+async def _ask(url: str, questions: list[str], clients: int, seconds: float) -> list[tuple[int, float]]:
+    """Status and seconds of every reply."""
+    found: list[tuple[int, float]] = []
+    until = time.monotonic() + seconds
+    following = iter(range(10**9))
+
+    async def client(http: httpx.AsyncClient) -> None:
+        while time.monotonic() < until:
+            question = questions[next(following) % len(questions)]
+            started = time.monotonic()
+            reply = await http.post(f"{url}/api/v1/search", json={"query": question})
+            found.append((reply.status_code, time.monotonic() - started))
+            if reply.status_code != 200:
+                await asyncio.sleep(0.2)
+
+    limits = httpx.Limits(max_connections=clients)
+    async with httpx.AsyncClient(timeout=600, limits=limits) as http:
+        await asyncio.gather(*(client(http) for _ in range(clients)))
+    return found
+
+
+def _row(found: list[tuple[int, float]], seconds: float) -> str:
+    served = sorted(took for status, took in found if status == 200)
+    others = len(found) - len(served)
+    if not served:
+        return f"0 | | | | {others}"
+    lasted = max(seconds, served[-1])
+    times = " | ".join(f"{_at(served, share):.2f}" for share in (0.5, 0.95, 0.99))
+    return f"{len(served) / lasted:.2f} | {times} | {others}"
+
+
+def _at(numbers: list[float], share: float) -> float:
+    return numbers[min(len(numbers) - 1, int(share * len(numbers)))]
+
+
+@contextmanager
+def _serving(index: Path, settings: dict[str, str]) -> Iterator[tuple[str, int]]:
+    said = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    command = [
+        *(sys.executable, "-m", "crossrag", "serve", "--index", str(index), "--port", "0"),
+        *("--set", "server.score_cache=false", "--set", "verification.model=none"),
+        *said,
+    ]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, stderr=log)
+        try:
+            url = _address(log.fileno())
+            while httpx.get(f"{url}/readyz").status_code != 200:
+                time.sleep(0.1)
+            yield url, process.pid
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _memory(process: int) -> int:
+    """Bytes that it holds, as Linux counts them."""
+    text = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    return 1024 * int(text.split("VmRSS:")[1].split()[0])
+
+
+def _address(log: int) -> str:
+    import os
+
+    while True:
+        text = os.pread(log, 4_096, 0).decode()
+        if "Listening at " in text and " (Ctrl-C" in text:
+            return text.split("Listening at ")[1].split(" ")[0]
+        time.sleep(0.05)
+
+
+def _ingest(data: Path, index: Path, folder: Path, most: int) -> None:
+    """One file per document, as a user's folder is."""
+    folder.mkdir()
+    with (data / "corpus.jsonl").open(encoding="utf-8") as lines:
+        for number, line in zip(range(most), lines, strict=False):
+            row = json.loads(line)
+            (folder / f"{number}.txt").write_text(
+                f"{row.get('title', '')}\n\n{row['text']}", encoding="utf-8"
+            )
+    subprocess.run(
+        [sys.executable, "-m", "crossrag", "ingest", str(folder), "--index", str(index)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+if __name__ == "__main__":
+    main()
