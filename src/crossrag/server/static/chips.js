@@ -69,7 +69,7 @@ function excerpt(source, citation) {
   if (at < 0) return quote ? element("mark", {}, glance(quote)) : glance(source.text);
   const before = flattened(source.text.slice(0, at)).slice(-AROUND).replace(/^\S*\s/, "");
   const after = flattened(source.text.slice(at + quote.length)).slice(0, AROUND).replace(/\s\S*$/, "");
-  return [before && `… ${before} `, element("mark", {}, flattened(quote)), after && ` ${after} …`];
+  return [before && `… ${before} `, element("mark", {}, flattened(quote)), after && `${/^[.,;:!?)]/.test(after) ? "" : " "}${after} …`];
 }
 
 function support(citation) {

@@ -41,6 +41,7 @@ export function openLibrary() {
   byId("files").setAttribute("accept", types.join());
   byId("drop-types").textContent = limits ? `${kinds(types)}; up to ${megabytes(limits.upload_bytes)} each` : "";
   openPanel(byId("library"));
+  fill(byId("documents")); // An old list would be replaced under somebody's pointer.
   list(false);
 }
 

@@ -199,7 +199,7 @@ function timingStrip(timings) {
   const total = timings.total ?? stages.reduce((sum, [, seconds]) => sum + seconds, 0);
   const segments = stages.map(([, seconds]) => {
     const segment = element("span", {});
-    segment.style.flexGrow = String(seconds);
+    segment.style.flexGrow = String(seconds * 1000); // Grow factors that add up to less than 1 leave room.
     return segment;
   });
   const legend = stages.map(([name, seconds]) => element("li", {}, `${STAGES[name] ?? name} `, element("span", { class: "figure" }, duration(seconds))));
