@@ -180,12 +180,12 @@ async def _use_tools(server: object) -> None:
         assert {tool.name for tool in listed.tools} == {"search", "fetch", "ask", "list_collections"}
         assert all(tool.annotations and tool.annotations.read_only_hint for tool in listed.tools)
         found = await tools.call_tool("search", {"query": "restore a backup"})
-        first = found.structured_content["results"][0]  # type: ignore[index]
+        first = found.structured_content["results"][0]
         assert first["title"].startswith("docs/backup.md")
         whole = await tools.call_tool("fetch", {"id": first["id"]})
-        assert "every night at two" in whole.structured_content["text"]  # type: ignore[index]
+        assert "every night at two" in whole.structured_content["text"]
         answer = await tools.call_tool("ask", {"question": QUESTION})
-        assert "restore command" in answer.structured_content["answer"]  # type: ignore[index]
+        assert "restore command" in answer.structured_content["answer"]
         refused = await tools.call_tool("fetch", {"id": "d" + "0" * 24})
         assert refused.is_error
         assert "/" not in str(refused.content[0])
