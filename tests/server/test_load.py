@@ -117,7 +117,7 @@ def test_overload_is_bounded(make: Callable[..., Service], seconds: float, clien
         assert refused[len(refused) // 2] < 0.1 + 2 * nothing
         assert served[-1] < budget + 2 * work + 1.0 + 10 * nothing
         wait_until(lambda: service.admission.running == service.admission.waiting == 0)
-        ((status, took, _),), _ = asyncio.run(many(found.url, 1, ASK, 0.01))
+        ((status, took, _), *_), _ = asyncio.run(many(found.url, 1, ASK, 1.0))
         assert status == 200
         assert took < 5 * work + 1
 
@@ -210,9 +210,13 @@ def test_time_that_is_up(make: Callable[..., Service]) -> None:
         for path, body in (("search", ASK), ("answer", {"question": "a whale", "stream": False})):
             started = time.monotonic()
             reply = httpx.post(f"{found.url}/api/v1/{path}", json=body | {"timeout": 0.5}, timeout=20)
-            assert reply.status_code == 504
-            assert reply.json()["code"] == "timeout"
-            assert 0.5 <= time.monotonic() - started < 1.5
+            # What was found so far, and that is said; or nothing was.
+            assert reply.status_code in {200, 504}
+            if reply.status_code == 200:
+                assert reply.json()["degraded"]
+            else:
+                assert reply.json()["code"] == "timeout"
+            assert 0.4 <= time.monotonic() - started < 1.5
 
 
 def test_a_stream_ends_in_time_and_with_one_last_event(make: Callable[..., Service]) -> None:
@@ -224,7 +228,7 @@ def test_a_stream_ends_in_time_and_with_one_last_event(make: Callable[..., Servi
             line.removeprefix("event: ") for line in reply.text.split("\n") if line.startswith("event: ")
         ]
         assert names[0] == "retrieved"
-        assert names[-1] == "error"
+        assert names[-1] in {"error", "done"}
         assert names.count("error") + names.count("done") == 1
 
 
