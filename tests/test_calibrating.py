@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -263,7 +262,7 @@ def test_calibration_reads_everything_whatever_the_deadline(tmp_path: Path, corp
         rag.ingest(corpus)
         done: list[tuple[int, int]] = []
         rag.calibrate(JUDGED, progress=lambda number, of: done.append((number, of)))
-    assert reranker.told == [(None, math.inf)] * 3
+    assert reranker.told == [(None, None)] * 3
     assert [number for number, _ in done] == [0, 1, 2]
     assert {of for _, of in done} == {3}
 

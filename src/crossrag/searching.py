@@ -131,7 +131,7 @@ def rank(  # noqa: PLR0913 - what a ranking depends on
         )
         clock.lap("rerank")
     relevances = [one.scores.relevance for one in reranked.candidates if one.scores.relevance is not None]
-    threshold = _threshold(parts) if relevances else None
+    threshold = _threshold(parts) if relevances and _threshold_is_known(parts) else None
     relevant = sum(threshold is None or relevance >= threshold for relevance in relevances)
     return Ranking(
         query=prepared.query,
@@ -163,13 +163,19 @@ def choose(parts: Finding, ranking: Ranking, *, top_k: int, relevant: bool) -> C
         ranking: From `rank`.
         top_k: How many.
         relevant: Whether only what reaches the threshold counts.
+
+    Raises:
+        ConfigError: The threshold is a wanted precision, and the index has no calibration.
     """
     settings = parts.settings.retrieval
     diverse = settings.search_type == "mmr" and settings.mmr == "reranked"
     count = max(top_k, settings.fetch_k) if diverse else top_k
     pool = ranking.candidates[:count]
     if relevant:
-        pool = reranking.relevant(ranking.candidates, threshold=ranking.threshold or 0.0, top_k=count)
+        scored = any(one.scores.relevance is not None for one in ranking.candidates)
+        pool = reranking.relevant(
+            ranking.candidates, threshold=_threshold(parts) if scored else 0.0, top_k=count
+        )
     if not diverse:
         return Chosen(tuple(pool))
     relevance = [
@@ -344,6 +350,11 @@ def _share(until: float | None, share: float) -> float | None:
     """The moment at which that share of the time that is left has passed."""
     now = time.monotonic()
     return None if until is None else now + share * (until - now)
+
+
+def _threshold_is_known(parts: Finding) -> bool:
+    """A search needs no threshold, so a wish that nothing fulfils yet is no error there."""
+    return not isinstance(parts.settings.reranking.threshold, str) or parts.calibrated is not None
 
 
 def _threshold(parts: Finding) -> float:
