@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from crossrag import Rag
+from crossrag.errors import UsageError
 from crossrag.freestanding import FreestandingReranker, first_stage_scores
 from crossrag.registry import load
 
@@ -64,3 +65,15 @@ def test_nothing_and_unknown_words_do_no_harm() -> None:
     )
     assert free.score(QUESTION, []).logit == ()
     assert all(map(math.isfinite, free.score("the of", ["", "the"]).logit))
+
+
+def test_a_rag_reranks_texts_that_are_in_no_index(tmp_path: Path) -> None:
+    with Rag.open(tmp_path / "index") as rag:
+        said = rag.rerank(QUESTION, TEXTS)
+        made = first_stage_scores(QUESTION, TEXTS, embedder=rag.embedder, sparse_encoder=rag.sparse_encoder)
+        assert rag.reranker is not None
+        assert said == rag.reranker.score(QUESTION, TEXTS, first_stage=made)
+        assert rag.rerank(QUESTION, TEXTS, deadline=0.0).unread == (True,) * len(TEXTS)
+    assert not (tmp_path / "index").exists()
+    with Rag.open(tmp_path / "index", reranking={"model": "none"}) as rag, pytest.raises(UsageError):
+        rag.rerank(QUESTION, TEXTS)

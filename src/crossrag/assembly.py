@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import chunking, context, loading, prompt, registry
 from .errors import ConfigError, UsageError
+from .freestanding import FreestandingReranker
 from .last_resort import NoMeaning, SharedTerms
 from .score_cache import CachedReranker
 from .types import Context
@@ -48,6 +49,15 @@ def reranker(settings: Settings) -> Reranker | None:
     arguments = _endpoint(settings.rerank_http) if reranking.model.partition(":")[0] == "http" else {}
     made = registry.load("rerankers", reranking.model, threads=reranking.threads, **arguments)
     return made if reranking.cache is None else CachedReranker(made, reranking.cache.expanduser())
+
+
+def freestanding(
+    settings: Settings, reranker: Reranker, *, embedder: Embedder, sparse_encoder: SparseEncoder
+) -> Reranker:
+    """For texts in no index: a residual reranker gets the first stage that it builds on; others need none."""
+    if settings.reranking.model.partition(":")[0] != "progressive":
+        return reranker
+    return FreestandingReranker(reranker, embedder=embedder, sparse_encoder=sparse_encoder)
 
 
 def generator(settings: Settings, *, reranker: Reranker | None, embedder: Embedder) -> Generator:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from . import asking, assembly, calibrating, searching
+from . import asking, assembly, calibrating, loading, searching
 from .config import Settings, load_settings
 from .errors import ModelError, UsageError
 from .index import Index
 from .planning import Selection
-from .types import Answer, Done, Event, IngestReport, Ranking, Turn, Where
+from .types import Answer, Done, Event, IngestReport, Ranking, Relevance, Turn, Where
 
 if TYPE_CHECKING:
     from .indexing import Progress
@@ -198,6 +199,28 @@ class Rag:
             GeneratorError: The language model failed; events given before remain valid.
         """
         yield from asking.answer(self, question, history=history, where=where, deadline=deadline)
+
+    def rerank(self, query: str, texts: Sequence[str], *, deadline: float | None = None) -> Relevance:
+        """How relevant texts are that need be in no index; in their order.
+
+        Args:
+            query: A question or a few words.
+            texts: Passages.
+            deadline: Seconds after which no further batch is begun; None for no limit.
+
+        Raises:
+            UsageError: There is no reranker.
+            ModelError: It failed.
+        """
+        if self.reranker is None:
+            raise UsageError("There is no reranker", hint="Set reranking.model")
+        alone = assembly.freestanding(
+            self.settings, self.reranker, embedder=self.embedder, sparse_encoder=self.sparse_encoder
+        )
+        until = None if deadline is None else time.monotonic() + deadline
+        return alone.score(
+            loading.clean_text(query), [loading.clean_text(text) for text in texts], deadline=until
+        )
 
     # --- judged questions -> calibration
 

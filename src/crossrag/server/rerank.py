@@ -6,7 +6,6 @@ from typing import Any
 
 from starlette.requests import Request
 
-from crossrag.loading import clean_text
 from crossrag.types import Relevance
 
 from .dialects import RerankDocument, RerankReply, RerankRequest, TeiRequest, TeiResult
@@ -97,13 +96,12 @@ class Rerank:
             raise Problem(413, f"More than {limits.rerank_documents} documents", hint="Send fewer at once")
         if len(query) > limits.question_characters:
             raise Problem(413, f"The query is longer than {limits.question_characters} characters")
-        reranker = self._service.rag(DEFAULT, request.state.principal.tenant).reranker
-        if reranker is None:
+        rag = self._service.rag(DEFAULT, request.state.principal.tenant)
+        if rag.reranker is None:
             raise Problem(503, "This server has no reranker")
-        question, cleaned = clean_text(query), [clean_text(text) for text in texts]
 
         def work(ticket: Ticket) -> Relevance:
-            return reranker.score(question, cleaned, deadline=ticket.deadline)
+            return rag.rerank(query, texts, deadline=ticket.remaining)
 
         return await run(request, self._service, work)
 
