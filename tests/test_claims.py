@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from crossrag.citations import CitationReader
 from crossrag.claims import ClaimReader, Sentence, split, states_something
 from crossrag.lexical import bm25, find_run, find_words
+from crossrag.prompt import refuses
 
 from .answers import context
 
@@ -161,3 +162,33 @@ def test_rare_words_count_more_and_long_texts_less() -> None:
     scores = bm25("the whale", texts)
     assert scores[0] > scores[3] > scores[1] > scores[4] == 0.0
     assert bm25("whale", []) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Yes, the drug is safe [1].",
+        "No deposit is required [1].",
+        "Paris [1].",
+        "It is $5 [1].",
+        "甲公司成立于一九九九年。",
+    ],
+)
+def test_short_statements_are_checked(text: str) -> None:
+    assert states_something(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "refusal"),
+    [
+        ("The documents do not contain an answer to this question.", True),
+        ("The sources do not mention a price.", True),
+        ("Unfortunately, the provided documents don't say when.", True),
+        ("The context manager does not close the file [1].", False),
+        ("The documents do not need to be notarised.", False),
+        ("The document does not expire.", False),
+        ("The documents do not contain an answer to this question, but the CEO is Bob Smith.", False),
+    ],
+)
+def test_only_what_says_nothing_else_is_a_refusal(text: str, *, refusal: bool) -> None:
+    assert refuses(text) is refusal

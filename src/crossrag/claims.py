@@ -24,12 +24,13 @@ _LOOK_AHEAD = 8
 """Characters after a break by which it is known what begins there."""
 _EMPTY = re.compile(
     r"(?:here (?:is|are)|below|the following|based on (?:the|these)|i (?:hope|found|looked|can)|let me know|"
-    r"in summary|to summari[sz]e|sure|certainly|of course|yes|no|overall|please|thank|feel free|"
+    r"in summary|to summari[sz]e|sure|certainly|of course|overall|thank|feel free|"
     r"if you (?:have|need|want)|note that the (?:sources|documents))\b",
     re.IGNORECASE,
 )
 _MARK = re.compile(r" ?\[\d{1,4}\]")
-_CONTENT = re.compile(r"[^\W_]{3,}|\d+")
+_CONTENT = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]{3,}|\d+")
+"""Words of three letters or more, numbers, and characters of scripts that write words without spaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,8 @@ def states_something(text: str) -> bool:
     if bare.startswith(("#", "|--", "| --", "---")) or bare.endswith(("?", ":")):
         return False
     words = _CONTENT.findall(bare)
+    if bare != text.strip():
+        return bool(words)  # what cites a source states something, however short it is
     return len(words) >= (6 if _EMPTY.match(bare) else 2)
 
 

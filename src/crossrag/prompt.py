@@ -24,9 +24,13 @@ _REFUSAL = re.compile(
     r"(?:unfortunately, |i'm sorry, (?:but )?|sorry, (?:but )?)?"
     r"(?:the|these|this|provided|given|none of the)\b"
     r"[^.!?]{0,40}\b(?:sources?|documents?|context|passages?|texts?)\b[^.!?]{0,30}"
-    r"\b(?:do(?:es)? not|don't|doesn't|contains? no|say nothing|no (?:information|mention))\b",
+    r"\b(?:(?:do(?:es)? not|don't|doesn't|cannot|can't)(?: \w+ly)? "
+    r"(?:answer|contain|cover|discuss|give|have|hold|include|mention|name|offer|provide|say|specify|state|tell)"
+    r"|contains? no|say nothing|no (?:information|mention))\b",
     re.IGNORECASE,
 )
+_CITED = re.compile(r"\[\d{1,4}\]")
+_AND_YET = re.compile(r"\b(?:but|however|although)\b", re.IGNORECASE)
 
 
 def messages(question: str, context: Context, history: Sequence[Turn] = ()) -> list[dict[str, str]]:
@@ -56,9 +60,13 @@ def once_more(
 
 
 def refuses(sentence: str) -> bool:
-    """Whether a sentence says that the documents do not hold what was asked."""
+    """Whether a sentence says that the documents do not hold what was asked, and nothing else."""
     bare = sentence.strip()
-    return bare.startswith(NO_ANSWER.rstrip(".")) or _REFUSAL.match(bare) is not None
+    if _CITED.sub("", bare).strip().rstrip(".") == NO_ANSWER.rstrip("."):
+        return True
+    found = _REFUSAL.match(bare)
+    # What cites a source, or goes on with a "but", states something, and that is to be checked.
+    return found is not None and not _CITED.search(bare) and not _AND_YET.search(bare, found.end())
 
 
 def _escaped(text: str) -> str:

@@ -178,9 +178,9 @@ def choose(parts: Finding, ranking: Ranking, *, top_k: int, relevant: bool) -> C
         )
     if not diverse:
         return Chosen(tuple(pool))
-    relevance = [
-        (one.scores.dense or 0.0) if one.scores.relevance is None else one.scores.relevance for one in pool
-    ]
+    # Cosines and probabilities do not compare: what was not read counts for less than all that was.
+    read = any(one.scores.relevance is not None for one in pool)
+    relevance = [(one.scores.relevance if read else one.scores.dense) or 0.0 for one in pool]
     return _diverse(parts, pool, relevance, top_k)
 
 

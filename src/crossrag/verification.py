@@ -28,6 +28,7 @@ _LEAST_RUN = 3
 _SENTENCE_BEFORE = re.compile(
     "(?:^|[.!?:;\u2026][\"'\u201d\u2019\u00bb)\\]*_`]*\\s|\n)\\s*(?:(?:[-*+\u2022]|\\d{1,3}[.)])\\s+)?$"
 )
+_SIGNS = re.compile(r"[<>=~%+\u00b1\u2264\u2265\u2260$\u20ac\u00a3]|!=|(?<![^\W_])[-\u2212](?=\d)|\d[.,]\d")
 _STOPS = (".", "!", "?", ":", ";", "\u2026")
 _CLOSERS = "\"'\u201d\u2019)*_`"
 
@@ -74,7 +75,7 @@ class Checker:
         cited = [self._sources[number] for number in numbers]
         quoted = {number: self._quote(bare, self._sources[number]) for number in numbers}
         whole = {source.number for source in cited if _stands_whole(bare, source.chunk.text)}
-        if refuses(bare) or not states_something(bare):
+        if refuses(sentence.text) or not states_something(sentence.text):
             return Checked(claim, tuple(_with_quote(each, quoted) for each in sentence.citations))
         pool = cited or list(self._sources.values())
         support, alone = self._support(bare, pool, whole)
@@ -155,7 +156,8 @@ def _quotes(claim: str) -> list[str]:
 def _stands_whole(claim: str, text: str) -> bool:
     """Whether the claim is a whole sentence of the text: a part of one may say the opposite."""
     found = find_words(claim, text)
-    if found is None:
+    # Words leave out what may turn them round: "x > 5" and "x < 5" have the same.
+    if found is None or _SIGNS.findall(claim) != _SIGNS.findall(text[found[0] : found[1] + 1]):
         return False
     rest = text[found[1] :]
     begins = _SENTENCE_BEFORE.search(text[: found[0]]) is not None

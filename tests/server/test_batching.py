@@ -219,3 +219,20 @@ def test_other_rerankers_are_only_asked_for_who_waits() -> None:
         ticket.abandon()
         with pytest.raises(Abandoned):
             one.score("a whale", ["a whale"])
+
+
+def test_a_reading_that_breaks_between_two_exits_ends_for_itself_and_the_next_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reranker = SharedReranker(HashModel(), batch_tokens=64)
+    settle = HashReading.settle
+
+    def broken(_: HashReading) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(HashReading, "settle", broken)
+    with pytest.raises(MemoryError):
+        reranker.score("first", ["one", "two"])
+    monkeypatch.setattr(HashReading, "settle", settle)
+    assert reranker.score("second", ["one"]).logit == (truth("second", "one"),)
+    reranker.close()

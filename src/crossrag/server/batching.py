@@ -209,6 +209,15 @@ class SharedReranker:
             self._changed.notify_all()
 
     def _work(self) -> None:
+        try:
+            self._serve()
+        except Exception as error:  # noqa: BLE001 - who waits must hear of it; the next question starts anew
+            with self._changed:
+                self._worker = None
+                for job in [*self._jobs]:
+                    self._end(job, error)
+
+    def _serve(self) -> None:
         while (chosen := self._chosen()) is not None:
             parts, batch = chosen
             try:

@@ -38,9 +38,9 @@ class Health:
         try:
             await run_in_threadpool(service.check)
         except CrossragError:
-            service.state = "failing"
+            service.now("failing")
             raise
-        service.state = "ready" if service.warm else "failing"
+        service.now("ready" if service.warm else "failing")
         if service.state != "ready":
             raise Problem(503, "A model cannot be used", hint="The server's log says why", retry_after=10)
         return {"status": "ready"}

@@ -25,6 +25,9 @@ _LOG = logging.getLogger("crossrag.server")
 _TRACER = trace.get_tracer("crossrag.server")
 
 
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
 class Observer:
     """Figures and lines of one app."""
 
@@ -62,6 +65,8 @@ class Observer:
         self, *, request_id: str, route: str, method: str, status: int, seconds: float, key: str
     ) -> None:
         """A request ended."""
+        # Anybody may make up methods, and every new one would be a line of its own for ever.
+        method = method if method in _METHODS else "other"
         self._requests.labels(route, method, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
         self._line(

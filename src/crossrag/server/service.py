@@ -131,6 +131,11 @@ class Service:
         if self.state == "starting":
             self.state = "ready"
 
+    def now(self, state: State) -> None:
+        """Be in this state, unless the end has begun: nothing undoes that."""
+        if self.state != "stopping":
+            self.state = state
+
     def check(self) -> None:
         """Whether every index answers; one that does not exist yet is no failure.
 
