@@ -225,6 +225,38 @@ def test_a_failing_second_answer_leaves_the_first() -> None:
     assert (said.text, said.status) == (FALSE, "partial")
 
 
+class SlowSecond(Learning):
+    """Begins a second answer and does not end it in time."""
+
+    def stream(self, question: str, context: Context, history: Sequence[Turn] = ()) -> Iterator[str]:
+        yield from super().stream(question, context, history)
+        if len(self.asked) > 1:
+            time.sleep(2)
+            yield " It is kept for thirty days [1]."
+
+
+class CutSecond(Learning):
+    """Fails in the middle of its second answer."""
+
+    def stream(self, question: str, context: Context, history: Sequence[Turn] = ()) -> Iterator[str]:
+        yield from super().stream(question, context, history)
+        if len(self.asked) > 1:
+            raise GeneratorError("The server hung up", retryable=True)
+
+
+@pytest.mark.parametrize(
+    ("generator", "why"),
+    [(SlowSecond(), "there was no time for it"), (CutSecond(), "The server hung up")],
+    ids=["slow", "cut"],
+)
+def test_half_a_second_answer_leaves_the_first_with_its_marks(generator: Learning, why: str) -> None:
+    found = events([], BACKUPS, verification=AGAIN, generator=generator, deadline=time.monotonic() + 0.6)
+    said = check(found)
+    assert (said.text, said.status, said.degraded) == (FALSE, "partial", ())
+    assert [claim.supported for claim in said.claims] == [False]
+    assert said.notices == (f"The answer could not be written again: {why}",)
+
+
 class Slow:
     """Writes its pieces with a pause before each, and knows whether it was closed."""
 
@@ -258,6 +290,29 @@ def test_without_a_word_by_the_deadline_there_is_none() -> None:
     said = answer([], BACKUPS, generator=generator, deadline=time.monotonic() + 0.1)
     assert (said.text, said.status, said.degraded) == (OUT_OF_TIME, "no_answer", ("answer",))
     assert generator.closed.wait(5)
+
+
+def test_a_model_that_has_begun_has_all_the_time() -> None:
+    generator = Slow("A backup is ", "written each ", "night at two [1].", pause=0.2)
+    said = answer([], BACKUPS, generator=generator, fallback=CannedGenerator([FALSE]), deadline=soon(0.9))
+    assert (said.text, said.degraded) == ("A backup is written each night at two [1].", ())
+
+
+def test_a_model_that_has_not_begun_leaves_time_for_the_fallback() -> None:
+    generator = Slow(FALSE, pause=2.0)
+    said = answer([], BACKUPS, generator=generator, fallback=CannedGenerator([TRUE]), deadline=soon(0.5))
+    assert (said.text, said.degraded) == (TRUE, ("llm",))
+
+
+def test_where_both_are_too_slow_no_quotes_are_claimed() -> None:
+    slow = Slow(TRUE, pause=2.0)
+    said = answer([], BACKUPS, generator=slow, fallback=Slow(TRUE, pause=2.0), deadline=soon(0.3))
+    assert (said.text, said.status, said.degraded) == (OUT_OF_TIME, "no_answer", ("llm", "answer"))
+    assert "The language model failed: It wrote nothing in time" in said.notices
+
+
+def soon(seconds: float) -> float:
+    return time.monotonic() + seconds
 
 
 def test_a_reader_who_leaves_closes_the_generator() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from .claims import Sentence, states_something
 from .lexical import find_run, find_words
 from .prompt import refuses
+from .timed import within
 from .types import Citation, Claim, Context, Source
 
 if TYPE_CHECKING:
@@ -53,12 +54,21 @@ class Checked:
 
 
 class Checker:
-    """Checks the sentences of one answer. A grounder that fails is not asked again."""
+    """Checks the sentences of one answer. A grounder that fails is not asked again.
 
-    def __init__(self, context: Context, verification: Verification) -> None:
+    Args:
+        context: What the answer may cite.
+        verification: How.
+        deadline: `time.monotonic()` value at which the grounder is not waited for any more.
+    """
+
+    def __init__(
+        self, context: Context, verification: Verification, *, deadline: float | None = None
+    ) -> None:
         self._sources = {source.number: source for source in context.sources}
         self._grounder = verification.grounder
         self._threshold = verification.threshold
+        self._deadline = deadline
         self.failure = ""
         """Why the grounder could not be asked, in words; empty while it could."""
 
@@ -120,8 +130,12 @@ class Checker:
     def _ask(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
         if self._grounder is None or self.failure or not pairs:
             return [None] * len(pairs)
+        grounder = self._grounder
         try:
-            said = list(self._grounder.support(pairs))
+            said = list(within(lambda: grounder.support(pairs), self._deadline, of=grounder.fingerprint))
+        except TimeoutError as error:
+            self.failure = f"Some claims were not checked: {error}"
+            return [None] * len(pairs)
         except Exception as error:  # noqa: BLE001 - an answer is better than none, whatever a model does
             self.failure = f"The claims were not checked: {error}"
             return [None] * len(pairs)
