@@ -88,11 +88,76 @@ def test_a_part_of_a_sentence_may_say_the_opposite() -> None:
     assert not said.claims[0].verbatim
 
 
+@pytest.mark.parametrize(
+    ("claim", "source", "whole"),
+    [
+        ("Whales are fish.", "Whales are fish only in tales.", False),
+        ("Whales are fish.", "It is not true that\nwhales are fish.", False),
+        ("Whales are fish.", "Whales are fish\nonly in tales.", False),
+        ("Whales are fish.", "Whales are fish; so says nobody.", False),
+        ("It rose by 3.", "It rose by 3.5 points.", False),
+        ("Whales are fish.", "They say so. Whales are fish!", True),
+        ("Whales are fish", "## Whales are fish\n\nNot so.", True),
+        ("Whales are fish (all).", "So. Whales are fish (all). No.", True),
+        ("- whales are fish", "It is said that:\n- whales are fish\n- cows are birds", True),
+        ("| whales | fish |", "| animal | kind |\n| whales | fish |\n| cows | birds |", True),
+        ("\u9cb8\u662f\u9c7c\u3002", "\u725b\u662f\u9e1f\u3002\u9cb8\u662f\u9c7c\u3002\u4e0d\u3002", True),
+        ("Do this:\n\n```\nx --all\n```", "Do this:\n\n```\nx --all\n```\n\nThen wait.", True),
+    ],
+)
+def test_only_a_whole_sentence_is_verbatim(claim: str, source: str, whole: bool) -> None:  # noqa: FBT001
+    said = answer([f"{claim}\n[1]"], context(source), verification=Verification())
+    assert said.claims[0].verbatim is whole
+
+
 def test_words_in_quotation_marks_must_stand_in_the_source() -> None:
     real = 'The rule is that it "is kept for thirty days" [1].'
     invented = 'The rule is that a backup "is kept for thirty years" [1].'
     said = answer([f"{real} {invented}"], BACKUPS, verification=Verification())
     assert [claim.supported for claim in said.claims] == [None, False]
+
+
+@pytest.mark.parametrize(
+    ("said", "holds"),
+    [
+        # Between two short quotes stands what nobody has quoted.
+        ('The "keys" lie here and of course the "locks" lie elsewhere [1].', None),
+        ("The \u201ckeys\u201d lie here and of course the \u201clocks\u201d lie elsewhere [1].", None),
+        ("The \u201ekeys\u201c lie here and of course the \u201elocks\u201c lie elsewhere [1].", None),
+        ("The \u00bbkeys\u00ab lie here and of course the \u00bblocks\u00ab lie elsewhere [1].", None),
+        ("The \u00abkeys\u00bb lie here and of course the \u00ablocks\u00bb lie elsewhere [1].", None),
+        ('A 5" pipe is not as wide as a 7" pipe here [1].', None),
+        ('After the "keys" it says "all of the doors" [1].', False),
+        ("After the \u00bbkeys\u00ab it says \u00bball of the doors\u00ab [1].", False),
+        ('So it "fell by -5 % over the year" [1].', None),
+        ('So it "fell by \u22125 % over the year" [1].', None),
+        ('So it "fell by 5 % over the year" [1].', False),
+        ('So it "fell by -5 over the year" [1].', False),
+        ('It was "-5 % over the year" [1].', None),
+        ('It was "5 % over the year" [1].', False),
+        ('In a room it is "warm at 21 \u00b0C in winter" [1].', None),
+        ('In a room it is "warm at 21 C in winter" [1].', False),
+        ('It is "written in C++" [1].', None),
+        ('It is "written in C today" [1].', False),
+        ('It is "written in C" [1].', False),
+        ('It "rose by 3.5 over ten" [1].', None),
+        ('It "rose by 3,5 over ten" [1].', False),
+    ],
+)
+def test_quotes_are_paired_and_keep_their_signs(said: str, holds: bool | None) -> None:  # noqa: FBT001
+    used = context(
+        "Sales fell by -5 % over the year. A room is warm at 21 \u00b0C in winter. "
+        "It is written in C++ today. It rose by 3.5 over ten years. The keys and locks are here."
+    )
+    assert answer([said], used, verification=Verification()).claims[0].supported is holds
+
+
+def test_one_of_several_places_with_the_same_words_is_enough() -> None:
+    used = context("It fell by 5 points in May.\n\nThen it fell by -5 points in June. It fell by -5 points.")
+    said = answer(['We read "fell by -5 points" there [1].'], used, verification=Verification())
+    assert said.claims[0].supported is None
+    said = answer(["It fell by -5 points. [1]"], used, verification=Verification())
+    assert said.claims[0].verbatim
 
 
 def test_a_claim_of_two_sources_is_checked_against_both_together() -> None:
