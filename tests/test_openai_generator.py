@@ -352,6 +352,13 @@ def test_a_page_is_no_answer(server: FakeOpenAI) -> None:
     assert "/v1" in error.hint
 
 
+def test_an_end_that_nobody_knows_is_said(server: FakeOpenAI) -> None:
+    server.play(answer("Yes.", end="fatigue"), answer("Yes.", end="stop"))
+    for told in (("model-1 stopped with 'fatigue': the answer may be incomplete",), ()):
+        timed = Timed(make(server, model="model-1").stream("Why?", NOTHING), None, of="x")
+        assert (list(timed), timed.told) == (["Yes."], told)
+
+
 # --- nothing left behind, nothing given away --------------------------------------------------------------
 
 

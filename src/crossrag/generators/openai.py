@@ -42,10 +42,12 @@ _CUT_SHORT = {
     "length": ("the model stopped at its token limit", "Raise the setting openai.max_tokens"),
     "model_length": ("the model stopped at its token limit", "Ask for a smaller context"),
     "content_filter": ("the server's content filter stopped the answer", "Put the question in other words"),
+    "refusal": ("the model refused to go on", "Put the question in other words"),
     "abort": ("the server aborted the answer", _LATER),
     "error": ("the server failed while it answered", _LATER),
 }
 """What ends an answer before its time, by finish reason: OpenAI's own and those of compatible servers."""
+_COMPLETE = {"stop", "tool_calls", "function_call", "eos", "eos_token", "stop_sequence", "end_turn"}
 
 
 class _AttemptError(Exception):
@@ -199,6 +201,8 @@ class OpenAIGenerator:
                 if end and not pieces:
                     raise _AttemptError(f"the model {self._model!r} wrote no text (finish reason {end!r})")
                 if end:
+                    if end not in _COMPLETE:
+                        caller.tell(f"{self._model} stopped with {end!r}: the answer may be incomplete")
                     return
             kind = answer.response.headers.get("content-type", "")
         if not events and not kind.startswith("text/event-stream"):
