@@ -279,6 +279,13 @@ def test_otherwise_its_failure_is_the_callers(generator: CutGenerator) -> None:
     assert "Done" not in kinds(found)
 
 
+def test_what_nobody_has_seen_may_be_given_up_for_quotes() -> None:
+    """With `regenerate`, the beginning of an answer is held back."""
+    cut = CutGenerator("A backup is", retryable=True)
+    said = answer([], BACKUPS, generator=cut, fallback=CannedGenerator([TRUE]), verification=AGAIN)
+    assert (said.text, said.degraded) == (TRUE, ("llm",))
+
+
 def test_a_failing_second_answer_leaves_the_first() -> None:
     class Once(Learning):
         def stream(self, question: str, context: Context, history: Sequence[Turn] = ()) -> Iterator[str]:

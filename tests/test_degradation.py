@@ -297,6 +297,14 @@ def test_choosing_unlike_passages_is_bounded_too(place: Path, when: str) -> None
         assert "diversity" in found.degraded
 
 
+def test_vectors_of_another_number_than_passages_cost_the_diversity_alone(place: Path) -> None:
+    settings = {"retrieval": {"search_type": "mmr"}}
+    short = Fault(HashedEmbedder(), methods={"embed_documents"}, instead=lambda _, said: said[:1])
+    with fake_rag(place, llm=True, settings=settings, embedder=short) as rag:
+        answer = rag.ask(QUESTION)
+    assert (answer.status, answer.degraded) == ("answered", ("diversity",))
+
+
 class SlowNeighbours(Slow):
     def __getattr__(self, name: str) -> Any:
         return super().__getattr__(name) if name == "neighbours" else getattr(self._inner, name)

@@ -192,7 +192,8 @@ class _Writing:
             if self._fallback is not None and self.expired and not self._begun:
                 raise GeneratorError(_NOTHING_IN_TIME, retryable=True)
         except GeneratorError as error:
-            if self._fallback is None or self._text or not error.retryable:
+            shown = bool(self._text) and not self.twice
+            if self._fallback is None or shown or not error.retryable:
                 raise
             self._begin()
             self._llm_failure = error.message

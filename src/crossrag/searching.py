@@ -301,11 +301,11 @@ def _diverse(
         embedder = parts.embedder
         texts = [candidate.chunk.described for candidate in pool]
         vectors = within(lambda: embedder.embed_documents(texts), until, of=embedder.fingerprint)
+        lambda_mult = parts.settings.retrieval.lambda_mult
+        return Chosen(diversity.diversify(pool, relevance, vectors, lambda_mult=lambda_mult, count=count))
     except Exception as error:  # noqa: BLE001 - anybody's embedder raises what it likes
         why = f"Passages are the most relevant, not the most different: {reason(error)}"
         return Chosen(tuple(pool[:count]), ("diversity",), (why,))
-    lambda_mult = parts.settings.retrieval.lambda_mult
-    return Chosen(diversity.diversify(pool, relevance, vectors, lambda_mult=lambda_mult, count=count))
 
 
 def _completing(parts: Finding, until: float | None) -> Callable[[str], str] | None:
