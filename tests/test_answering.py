@@ -69,9 +69,64 @@ def test_known_citations_have_offsets_and_unknown_ones_go() -> None:
     assert unknown == 2
 
 
+@pytest.mark.parametrize(
+    ("written", "read_as", "cited", "removed"),
+    [
+        ("So [1-3].", "So [1][2][3].", [1, 2, 3], 0),
+        ("So [1\u20132, 3].", "So [1][2][3].", [1, 2, 3], 0),
+        ("So [1;3].", "So [1][3].", [1, 3], 0),
+        ("So [ 2 ].", "So [2].", [2], 0),
+        ("So [ 7 ].", "So.", [], 1),
+        ("So [2-4].", "So.", [], 1),
+        ("So [1, 3-4].", "So [1].", [1], 1),
+        ("From [0-9] to [3-1].", "From [0-9] to [3-1].", [], 0),
+        ("On [2024-01-05].", "On [2024-01-05].", [], 0),
+        ("So [99999].", "So.", [], 1),
+        (f"So [{'9' * 5000}].", "So.", [], 1),
+        (f"So [1-{'9' * 5000}].", "So.", [], 1),
+        ("So [0001].", "So [1].", [1], 0),
+        ("So [1, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2].", "So [1][2][3].", [1, 2, 3], 0),
+        # Without the number that nobody knows, the rest is a citation and is read as one.
+        ("So [[99]1].", "So [1].", [1], 1),
+        ("So [[[99]98]1[97]].", "So [1].", [1], 3),
+        ("So [[1]].", "So [[1]].", [1], 0),
+        ("So [x] [1.5] [].", "So [x] [1.5] [].", [], 0),
+    ],
+)
+def test_other_ways_to_write_citations(written: str, read_as: str, cited: list[int], removed: int) -> None:
+    text, found, unknown = read([written], context("one", "two", "three"))
+    assert (text, [citation.number for citation in found], unknown) == (read_as, cited, removed)
+    assert read(list(written), context("one", "two", "three")) == (text, found, unknown)
+
+
+@pytest.mark.parametrize(
+    ("written", "cited"),
+    [
+        ("Read `argv[10]` and `a[1]` [1].", [1]),
+        ("Read ``a[1]`b[9]`` [2].", [2]),
+        ("Run:\n```sh\necho ${a[10]} [1] ` [2]\n```\n[1] Then [2].", [1, 2]),
+        ("Run:\n````\n```\n[9]\n````\n", []),
+        ("Run:\n```\na[10]", []),
+        # What nothing closes on its line is no code.
+        ("A ` b [1].\nC ` d [2].", [1, 2]),
+        ("A ` b [1].", [1]),
+        ("A `` b ` [1].", [1]),
+    ],
+)
+def test_code_stays_as_it_is(written: str, cited: list[int]) -> None:
+    text, found, unknown = read([written], context("one", "two"))
+    assert (text, [citation.number for citation in found], unknown) == (written, cited, 0)
+    assert read(list(written), context("one", "two")) == (text, found, unknown)
+
+
 @given(
     st.lists(
-        st.sampled_from(["[1]", " [2]", "[3]", "[1, 2]", " [9] ", "[", "]", "[1", "x", " ", "[x]", ",", "7]"])
+        st.sampled_from(
+            [
+                *("[1]", " [2]", "[3]", "[1, 2]", " [9] ", "[", "]", "[1", "x", " ", "[x]", ",", "7]"),
+                *("[1-2]", "[2-9]", "[0-1]", "-", "[ 1 ]", "[99999]", "`", "``", "```", "\n", WORD_JOINER),
+            ]
+        )
     ),
     st.data(),
 )
@@ -168,8 +223,22 @@ def test_quotes_are_verbatim_and_cited() -> None:
 
 def test_what_a_colon_announces_comes_along() -> None:
     used = context("To restore a backup, run this:\n\n```\nrestore --all\n```\n\nThen wait for it to end.")
-    text = "".join(extractive().stream("restore a backup", used))
+    text, cited, _ = read(list(extractive().stream("restore a backup", used)), used)
+    assert [citation.number for citation in cited] == [1]
     assert text.startswith("To restore a backup, run this:\n\n```\nrestore --all\n```")
+
+
+def test_what_a_quote_leaves_open_does_not_swallow_its_citation() -> None:
+    used = context(
+        "A backup is written by ``` every night.",
+        "The backup key is ` on every keyboard here.",
+        "A backup is [1-2] or [ 3 ] times as large as `x[1].",
+    )
+    text, cited, unknown = read(list(extractive().stream("What is a backup?", used)), used)
+    assert [citation.number for citation in cited] == [1, 2, 3]
+    assert unknown == 0
+    assert "``` every" in text
+    assert "[1-2] or [ 3 ] times as large as `x[1]." in text
 
 
 def test_repetition_is_quoted_once() -> None:

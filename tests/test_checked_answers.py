@@ -88,11 +88,76 @@ def test_a_part_of_a_sentence_may_say_the_opposite() -> None:
     assert not said.claims[0].verbatim
 
 
+@pytest.mark.parametrize(
+    ("claim", "source", "whole"),
+    [
+        ("Whales are fish.", "Whales are fish only in tales.", False),
+        ("Whales are fish.", "It is not true that\nwhales are fish.", False),
+        ("Whales are fish.", "Whales are fish\nonly in tales.", False),
+        ("Whales are fish.", "Whales are fish; so says nobody.", False),
+        ("It rose by 3.", "It rose by 3.5 points.", False),
+        ("Whales are fish.", "They say so. Whales are fish!", True),
+        ("Whales are fish", "## Whales are fish\n\nNot so.", True),
+        ("Whales are fish (all).", "So. Whales are fish (all). No.", True),
+        ("- whales are fish", "It is said that:\n- whales are fish\n- cows are birds", True),
+        ("| whales | fish |", "| animal | kind |\n| whales | fish |\n| cows | birds |", True),
+        ("\u9cb8\u662f\u9c7c\u3002", "\u725b\u662f\u9e1f\u3002\u9cb8\u662f\u9c7c\u3002\u4e0d\u3002", True),
+        ("Do this:\n\n```\nx --all\n```", "Do this:\n\n```\nx --all\n```\n\nThen wait.", True),
+    ],
+)
+def test_only_a_whole_sentence_is_verbatim(claim: str, source: str, whole: bool) -> None:  # noqa: FBT001
+    said = answer([f"{claim}\n[1]"], context(source), verification=Verification())
+    assert said.claims[0].verbatim is whole
+
+
 def test_words_in_quotation_marks_must_stand_in_the_source() -> None:
     real = 'The rule is that it "is kept for thirty days" [1].'
     invented = 'The rule is that a backup "is kept for thirty years" [1].'
     said = answer([f"{real} {invented}"], BACKUPS, verification=Verification())
     assert [claim.supported for claim in said.claims] == [None, False]
+
+
+@pytest.mark.parametrize(
+    ("said", "holds"),
+    [
+        # Between two short quotes stands what nobody has quoted.
+        ('The "keys" lie here and of course the "locks" lie elsewhere [1].', None),
+        ("The \u201ckeys\u201d lie here and of course the \u201clocks\u201d lie elsewhere [1].", None),
+        ("The \u201ekeys\u201c lie here and of course the \u201elocks\u201c lie elsewhere [1].", None),
+        ("The \u00bbkeys\u00ab lie here and of course the \u00bblocks\u00ab lie elsewhere [1].", None),
+        ("The \u00abkeys\u00bb lie here and of course the \u00ablocks\u00bb lie elsewhere [1].", None),
+        ('A 5" pipe is not as wide as a 7" pipe here [1].', None),
+        ('After the "keys" it says "all of the doors" [1].', False),
+        ("After the \u00bbkeys\u00ab it says \u00bball of the doors\u00ab [1].", False),
+        ('So it "fell by -5 % over the year" [1].', None),
+        ('So it "fell by \u22125 % over the year" [1].', None),
+        ('So it "fell by 5 % over the year" [1].', False),
+        ('So it "fell by -5 over the year" [1].', False),
+        ('It was "-5 % over the year" [1].', None),
+        ('It was "5 % over the year" [1].', False),
+        ('In a room it is "warm at 21 \u00b0C in winter" [1].', None),
+        ('In a room it is "warm at 21 C in winter" [1].', False),
+        ('It is "written in C++" [1].', None),
+        ('It is "written in C today" [1].', False),
+        ('It is "written in C" [1].', False),
+        ('It "rose by 3.5 over ten" [1].', None),
+        ('It "rose by 3,5 over ten" [1].', False),
+    ],
+)
+def test_quotes_are_paired_and_keep_their_signs(said: str, holds: bool | None) -> None:  # noqa: FBT001
+    used = context(
+        "Sales fell by -5 % over the year. A room is warm at 21 \u00b0C in winter. "
+        "It is written in C++ today. It rose by 3.5 over ten years. The keys and locks are here."
+    )
+    assert answer([said], used, verification=Verification()).claims[0].supported is holds
+
+
+def test_one_of_several_places_with_the_same_words_is_enough() -> None:
+    used = context("It fell by 5 points in May.\n\nThen it fell by -5 points in June. It fell by -5 points.")
+    said = answer(['We read "fell by -5 points" there [1].'], used, verification=Verification())
+    assert said.claims[0].supported is None
+    said = answer(["It fell by -5 points. [1]"], used, verification=Verification())
+    assert said.claims[0].verbatim
 
 
 def test_a_claim_of_two_sources_is_checked_against_both_together() -> None:
@@ -214,6 +279,13 @@ def test_otherwise_its_failure_is_the_callers(generator: CutGenerator) -> None:
     assert "Done" not in kinds(found)
 
 
+def test_what_nobody_has_seen_may_be_given_up_for_quotes() -> None:
+    """With `regenerate`, the beginning of an answer is held back."""
+    cut = CutGenerator("A backup is", retryable=True)
+    said = answer([], BACKUPS, generator=cut, fallback=CannedGenerator([TRUE]), verification=AGAIN)
+    assert (said.text, said.degraded) == (TRUE, ("llm",))
+
+
 def test_a_failing_second_answer_leaves_the_first() -> None:
     class Once(Learning):
         def stream(self, question: str, context: Context, history: Sequence[Turn] = ()) -> Iterator[str]:
@@ -223,6 +295,38 @@ def test_a_failing_second_answer_leaves_the_first() -> None:
 
     said = answer([], BACKUPS, verification=AGAIN, generator=Once())
     assert (said.text, said.status) == (FALSE, "partial")
+
+
+class SlowSecond(Learning):
+    """Begins a second answer and does not end it in time."""
+
+    def stream(self, question: str, context: Context, history: Sequence[Turn] = ()) -> Iterator[str]:
+        yield from super().stream(question, context, history)
+        if len(self.asked) > 1:
+            time.sleep(2)
+            yield " It is kept for thirty days [1]."
+
+
+class CutSecond(Learning):
+    """Fails in the middle of its second answer."""
+
+    def stream(self, question: str, context: Context, history: Sequence[Turn] = ()) -> Iterator[str]:
+        yield from super().stream(question, context, history)
+        if len(self.asked) > 1:
+            raise GeneratorError("The server hung up", retryable=True)
+
+
+@pytest.mark.parametrize(
+    ("generator", "why"),
+    [(SlowSecond(), "there was no time for it"), (CutSecond(), "The server hung up")],
+    ids=["slow", "cut"],
+)
+def test_half_a_second_answer_leaves_the_first_with_its_marks(generator: Learning, why: str) -> None:
+    found = events([], BACKUPS, verification=AGAIN, generator=generator, deadline=time.monotonic() + 0.6)
+    said = check(found)
+    assert (said.text, said.status, said.degraded) == (FALSE, "partial", ())
+    assert [claim.supported for claim in said.claims] == [False]
+    assert said.notices == (f"The answer could not be written again: {why}",)
 
 
 class Slow:
@@ -258,6 +362,29 @@ def test_without_a_word_by_the_deadline_there_is_none() -> None:
     said = answer([], BACKUPS, generator=generator, deadline=time.monotonic() + 0.1)
     assert (said.text, said.status, said.degraded) == (OUT_OF_TIME, "no_answer", ("answer",))
     assert generator.closed.wait(5)
+
+
+def test_a_model_that_has_begun_has_all_the_time() -> None:
+    generator = Slow("A backup is ", "written each ", "night at two [1].", pause=0.2)
+    said = answer([], BACKUPS, generator=generator, fallback=CannedGenerator([FALSE]), deadline=soon(0.9))
+    assert (said.text, said.degraded) == ("A backup is written each night at two [1].", ())
+
+
+def test_a_model_that_has_not_begun_leaves_time_for_the_fallback() -> None:
+    generator = Slow(FALSE, pause=2.0)
+    said = answer([], BACKUPS, generator=generator, fallback=CannedGenerator([TRUE]), deadline=soon(0.5))
+    assert (said.text, said.degraded) == (TRUE, ("llm",))
+
+
+def test_where_both_are_too_slow_no_quotes_are_claimed() -> None:
+    slow = Slow(TRUE, pause=2.0)
+    said = answer([], BACKUPS, generator=slow, fallback=Slow(TRUE, pause=2.0), deadline=soon(0.3))
+    assert (said.text, said.status, said.degraded) == (OUT_OF_TIME, "no_answer", ("llm", "answer"))
+    assert "The language model failed: It wrote nothing in time" in said.notices
+
+
+def soon(seconds: float) -> float:
+    return time.monotonic() + seconds
 
 
 def test_a_reader_who_leaves_closes_the_generator() -> None:

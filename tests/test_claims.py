@@ -1,14 +1,17 @@
 """Sentences cut from a stream, with the citations that belong to them; where words of a claim stand."""
 
+# ruff: noqa: RUF001 - other scripts have other stops
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crossrag import claims
 from crossrag.citations import CitationReader
 from crossrag.claims import ClaimReader, Sentence, split, states_something
 from crossrag.lexical import bm25, find_run, find_words
@@ -23,17 +26,17 @@ THREE = context("one", "two", "three")
 
 
 def read(pieces: Sequence[str], used: Context = THREE) -> tuple[str, list[Sentence]]:
-    marks, claims = CitationReader(used), ClaimReader()
+    marks, sentences = CitationReader(used), ClaimReader()
     text = ""
     found: list[Sentence] = []
     for piece in pieces:
         for part, citation in marks.feed(piece):
             text += part
-            found += claims.feed(part, citation)
+            found += sentences.feed(part, citation)
     for part, citation in marks.finish():
         text += part
-        found += claims.feed(part, citation)
-    return text, found + list(claims.finish())
+        found += sentences.feed(part, citation)
+    return text, found + list(sentences.finish())
 
 
 def texts(text: str) -> list[str]:
@@ -61,6 +64,17 @@ def texts(text: str) -> list[str]:
         ("# Head\nText goes\non here. More", ["# Head", "Text goes\non here.", "More"]),
         ('He said "It is so." Then he left!', ['He said "It is so."', "Then he left!"]),
         ("version 2.0 is out? yes it is", ["version 2.0 is out? yes it is"]),
+        (
+            "甲公司成立于1999年。[1]乙公司成立于2001年[2]。丙呢？",
+            ["甲公司成立于1999年。[1]", "乙公司成立于2001年[2]。", "丙呢？"],
+        ),
+        ("今日は寒い。明日は暑い！本当？はい。", ["今日は寒い。", "明日は暑い！", "本当？", "はい。"]),
+        ("彼は「寒い。」と言った。そして帰った。", ["彼は「寒い。」と言った。", "そして帰った。"]),
+        ("他说：“我走了。”她没有回答。", ["他说：“我走了。”", "她没有回答。"]),
+        ("“我走了。”，他说。好。", ["“我走了。”，他说。", "好。"]),
+        ("真的吗？！是的。", ["真的吗？！", "是的。"]),
+        ("Run it.```sh\na. B\n```\nThen wait.", ["Run it.```sh\na. B\n```\nThen wait."]),
+        ("````\n```\nA b. C d. E f.\n````\n\nThen wait.", ["````\n```\nA b. C d. E f.\n````", "Then wait."]),
         ("", []),
         ("  \n ", []),
     ],
@@ -95,6 +109,12 @@ PARTS = [
     "1. ",
     "# ",
     '"',
+    "。",
+    "！",
+    "」",
+    "と",
+    "`",
+    "````",
 ]
 
 
@@ -113,6 +133,38 @@ def test_cutting_the_stream_elsewhere_changes_nothing(parts: list[str], data: st
         for s in found
         for citation in s.citations
     )
+
+
+class Counting:
+    """A pattern that knows how many characters it was shown."""
+
+    def __init__(self, pattern: re.Pattern[str]) -> None:
+        self._pattern = pattern
+        self.shown = 0
+
+    def search(self, text: str, start: int) -> re.Match[str] | None:
+        found = self._pattern.search(text, start)
+        self.shown += (len(text) if found is None else found.end()) - start
+        return found
+
+    def finditer(self, text: str, start: int, end: int) -> Iterator[re.Match[str]]:
+        self.shown += end - start
+        return self._pattern.finditer(text, start, end)
+
+
+def test_long_code_in_small_pieces_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = 'if a[1]: print("x. Y")  # so. Or so!\n'
+    code = f"```\n{line * 400}```\n\nThen wait."
+    stops, fences = Counting(claims._STOP), Counting(claims._FENCE)
+    monkeypatch.setattr(claims, "_STOP", stops)
+    monkeypatch.setattr(claims, "_FENCE", fences)
+    reader = ClaimReader()
+    found = [one for at in range(0, len(code), 4) for one in reader.feed(code[at : at + 4], None)]
+    found += reader.finish()
+    assert [len(sentence.text) for sentence in found] == [len(line) * 400 + 7, len("Then wait.")]
+    # A line is looked at once more for each piece of it.
+    assert stops.shown < len(line) * len(code)
+    assert fences.shown < 2 * len(code)
 
 
 @pytest.mark.parametrize(

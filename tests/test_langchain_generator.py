@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from crossrag.generators.langchain import LangChainGenerator
 from crossrag.prompt import messages
 from crossrag.protocols import Generator
 from crossrag.registry import load
-from crossrag.types import Turn
+from crossrag.types import Answer, Turn
 
 from .answers import answer, context
 
@@ -30,17 +31,17 @@ class Failing(GenericFakeChatModel):
     """Says some words and then raises, or ends with a reason."""
 
     raises: Any = None
-    reason: str = ""
+    words: tuple[str, ...] = ("One", " two")
+    end: Any = None
     asked: Any = None
 
     def _stream(self, messages: Any, *_: Any, **__: Any) -> Iterator[ChatGenerationChunk]:
         self.asked.append(messages)
-        for word in ("One", " two"):
+        for word in self.words:
             yield ChatGenerationChunk(message=AIMessageChunk(content=word))
         if self.raises is not None:
             raise self.raises
-        end = {"finish_reason": self.reason} if self.reason else {}
-        yield ChatGenerationChunk(message=AIMessageChunk(content="", response_metadata=end))
+        yield ChatGenerationChunk(message=AIMessageChunk(content="", response_metadata=self.end or {}))
 
 
 def made(model: Any) -> LangChainGenerator:
@@ -60,7 +61,7 @@ def test_an_answer_of_a_chat_model_is_streamed_and_cited() -> None:
 
 
 def test_the_model_is_told_rules_history_sources_and_question() -> None:
-    model = fake(reason="stop", asked=[])
+    model = fake(end={"finish_reason": "stop"}, asked=[])
     pieces = list(
         made(model).stream("Why?", USED, [Turn(role="user", text="Hi"), Turn(role="assistant", text="Yes?")])
     )
@@ -71,10 +72,57 @@ def test_the_model_is_told_rules_history_sources_and_question() -> None:
     assert asked[-1].content.endswith("Question: Why?")
 
 
-@pytest.mark.parametrize("reason", ["length", "max_tokens", "content_filter"])
-def test_an_answer_that_is_cut_short_is_no_answer(reason: str) -> None:
+class FinishReason(enum.Enum):
+    """As Google's package has it."""
+
+    MAX_TOKENS = 2
+
+
+CUT_SHORT: list[dict[str, Any]] = [
+    *({"finish_reason": end} for end in ("length", "max_tokens", "MAX_TOKENS", "content_filter", "SAFETY")),
+    *({"finish_reason": end} for end in ("RECITATION", "error", "model_length", FinishReason.MAX_TOKENS)),
+    *({"stop_reason": end} for end in ("max_tokens", "refusal", "model_context_window_exceeded")),
+    *({"stopReason": end} for end in ("max_tokens", "guardrail_intervened")),
+    {"done_reason": "length"},
+    {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
+]
+COMPLETE: list[dict[str, Any]] = [
+    *({"finish_reason": end} for end in ("stop", "STOP", "tool_calls", "COMPLETE", "eos_token", None, "")),
+    *({"stop_reason": end} for end in ("end_turn", "stop_sequence", "tool_use")),
+    {"stopReason": "end_turn"},
+    {"done_reason": "stop"},
+    {"finish_reason": "not_finished"},
+    {"status": "completed", "incomplete_details": None},
+    {},
+]
+
+
+def said_with(end: dict[str, Any]) -> Answer:
+    return answer([], USED, generator=made(fake(end=end, asked=[])))
+
+
+@pytest.mark.parametrize("end", CUT_SHORT, ids=str)
+def test_an_answer_that_is_cut_short_is_no_answer(end: dict[str, Any]) -> None:
     with pytest.raises(GeneratorError, match="incomplete"):
-        list(made(fake(reason=reason, asked=[])).stream("Why?", USED))
+        said_with(end)
+
+
+@pytest.mark.parametrize("end", COMPLETE, ids=str)
+def test_an_answer_that_is_complete_is_one(end: dict[str, Any]) -> None:
+    said = said_with(end)
+    assert said.text == "One two"
+    assert not any("stopped" in notice for notice in said.notices)
+
+
+def test_an_end_that_nobody_knows_is_said() -> None:
+    said = said_with({"finish_reason": "fatigue"})
+    assert said.text == "One two"
+    assert "Failing stopped with 'fatigue': the answer may be incomplete" in said.notices
+
+
+def test_a_model_that_writes_nothing_has_not_answered() -> None:
+    with pytest.raises(GeneratorError, match=r"wrote no text \(it stopped with 'tool_calls'\)"):
+        list(made(fake(words=(), end={"finish_reason": "tool_calls"}, asked=[])).stream("Why?", USED))
 
 
 class RateLimitError(Exception):

@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -18,6 +20,7 @@ import pytest
 from crossrag.errors import GeneratorError
 from crossrag.generators.openai import OpenAIGenerator
 from crossrag.protocols import Generator
+from crossrag.timed import Timed
 from crossrag.types import Context, Turn
 
 from .fake_openai import BREAKS, CUTS, DONE, WRONG, FakeOpenAI, Reply, answer, event, refusal, token, words
@@ -349,6 +352,13 @@ def test_a_page_is_no_answer(server: FakeOpenAI) -> None:
     assert "/v1" in error.hint
 
 
+def test_an_end_that_nobody_knows_is_said(server: FakeOpenAI) -> None:
+    server.play(answer("Yes.", end="fatigue"), answer("Yes.", end="stop"))
+    for told in (("model-1 stopped with 'fatigue': the answer may be incomplete",), ()):
+        timed = Timed(make(server, model="model-1").stream("Why?", NOTHING), None, of="x")
+        assert (list(timed), timed.told) == (["Yes."], told)
+
+
 # --- nothing left behind, nothing given away --------------------------------------------------------------
 
 
@@ -359,6 +369,27 @@ def test_closing_the_iterator_hangs_up(server: FakeOpenAI) -> None:
     pieces.close()  # type: ignore[attr-defined]
     assert server.hung_up.wait(5)
     assert list(pieces) == []
+
+
+@pytest.mark.parametrize(
+    "begun", [(), words("One", end=None)], ids=["before the first byte", "in the middle"]
+)
+def test_an_answer_that_nobody_waits_for_is_hung_up_on(server: FakeOpenAI, begun: tuple[bytes, ...]) -> None:
+    server.play(Reply(parts=begun, silent=True), HELLO)
+    timed = Timed(
+        make(server, sleep=time.sleep, timeout=60.0).stream("Why?", NOTHING),
+        time.monotonic() + 0.5,
+        of="hung up on",
+    )
+    before = threading.active_count()
+    assert list(timed) == (["One"] if begun else [])
+    assert timed.expired
+    assert server.hung_up.wait(5)
+    until = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < until:
+        time.sleep(0.01)
+    # No second request is paid for.
+    assert len(server.requests) == 1
 
 
 def test_long_words_are_cut_and_the_key_leaves_first(server: FakeOpenAI) -> None:

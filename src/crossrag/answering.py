@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from .protocols import Generator
 
 OUT_OF_TIME = "There was no time to write an answer."
+_BEGINNING_SHARE = 0.6
+"""Of the time for writing: when a model must have begun, so that there is time to quote instead."""
+_NOTHING_IN_TIME = "It wrote nothing in time"
 
 
 def stream_answer(  # noqa: PLR0913 - what an answer depends on
@@ -82,7 +85,7 @@ def stream_answer(  # noqa: PLR0913 - what an answer depends on
 def _twice(
     first: _Writing, question: str, generator: Generator, history: Sequence[Turn]
 ) -> Generator_[Event, None, _Writing]:
-    """The first answer is held back until it is checked; a second one is marked and shown as it comes."""
+    """Both answers are held back: the first until it is checked, the second until it is whole."""
     events = list(first.answered(question, generator, history))
     if not first.worth_another:
         yield from events
@@ -90,14 +93,17 @@ def _twice(
     again, turns = once_more(question, first.text, first.failed, history)
     second = first.anew()
     try:
-        yield from second.answered(again, generator, turns)
-    except GeneratorError:
-        if second.text:
-            raise
-        # The first answer with its marks is better than none.
-        yield from events
-        return first
-    return second
+        rewritten = list(second.answered(again, generator, turns))
+    except GeneratorError as error:
+        first.not_rewritten = error.message
+    else:
+        if not second.expired:
+            yield from rewritten
+            return second
+        first.not_rewritten = "there was no time for it"
+    # The first answer with its marks is better than none, and than the beginning of another.
+    yield from events
+    return first
 
 
 class _Writing:
@@ -117,6 +123,8 @@ class _Writing:
         self._fallback = fallback
         self._deadline = deadline
         self._failed_before = failed_before
+        self.not_rewritten = ""
+        """Why there is no second answer, though one was wanted; empty otherwise."""
         self._begin()
 
     @property
@@ -127,7 +135,7 @@ class _Writing:
     @property
     def worth_another(self) -> bool:
         """Whether a second answer may be better than this one."""
-        return bool(self.failed) and not self._expired and not self._llm_failure
+        return bool(self.failed) and not self.expired and not self._llm_failure
 
     @property
     def failed(self) -> list[Claim]:
@@ -150,7 +158,7 @@ class _Writing:
         )
 
     def _begin(self) -> None:
-        self._checker = Checker(self._context, self._verification)
+        self._checker = Checker(self._context, self._verification, deadline=self._deadline)
         self._text: list[str] = []
         self._length = 0
         self._gap = ""
@@ -158,8 +166,11 @@ class _Writing:
         self._citations: list[Citation] = []
         self._dropped: list[Claim] = []
         self._unknown = 0
-        self._expired = False
+        self._told: tuple[str, ...] = ()
         self._llm_failure = ""
+        self._begun = False
+        self.expired = False
+        """Whether the time ran out before it was complete."""
 
     def answered(self, question: str, generator: Generator, history: Sequence[Turn]) -> Iterator[Event]:
         if not self._context.sources:
@@ -168,30 +179,42 @@ class _Writing:
             yield from self._asked(question, generator, history)
         if not self.text.strip():
             # Nothing quotable in the passages, or a model that said nothing: no empty answer.
-            yield from self._say(OUT_OF_TIME if self._expired else NO_ANSWER)
+            yield from self._say(OUT_OF_TIME if self.expired else NO_ANSWER)
 
     def _asked(self, question: str, generator: Generator, history: Sequence[Turn]) -> Iterator[Event]:
+        begin = None
+        if self._deadline is not None and self._fallback is not None:
+            now = time.monotonic()
+            begin = now + _BEGINNING_SHARE * (self._deadline - now)
         try:
-            yield from self._written(generator.stream(question, self._context, history))
+            pieces = generator.stream(question, self._context, history)
+            yield from self._written(Timed(pieces, self._deadline, of=generator.fingerprint, begin=begin))
+            if self._fallback is not None and self.expired and not self._begun:
+                raise GeneratorError(_NOTHING_IN_TIME, retryable=True)
         except GeneratorError as error:
-            if self._fallback is None or self._text or not error.retryable:
+            shown = bool(self._text) and not self.twice
+            if self._fallback is None or shown or not error.retryable:
                 raise
             self._begin()
             self._llm_failure = error.message
-            yield from self._written(self._fallback.stream(question, self._context))
+            pieces = self._fallback.stream(question, self._context)
+            yield from self._written(Timed(pieces, self._deadline, of=self._fallback.fingerprint))
 
-    def _written(self, pieces: Iterator[str]) -> Iterator[Event]:
+    def _written(self, timed: Timed[str]) -> Iterator[Event]:
         reader, claims = CitationReader(self._context), ClaimReader()
-        timed = Timed(pieces, self._deadline)
         with closing(iter(timed)) as given:
-            for piece in given:
-                for text, citation in reader.feed(piece):
-                    yield from self._read(text, claims.feed(text, citation))
+            try:
+                for piece in given:
+                    for text, citation in reader.feed(piece):
+                        yield from self._read(text, claims.feed(text, citation))
+            except TimeoutError as error:
+                raise GeneratorError(str(error), retryable=True) from error
         for text, citation in reader.finish():
             yield from self._read(text, claims.feed(text, citation))
         for sentence in claims.finish():
             yield from self._sentence(sentence)
-        self._unknown, self._expired = reader.unknown, timed.expired
+        self._unknown, self._told = reader.unknown, timed.told
+        self.expired, self._begun = timed.expired, timed.begun
 
     def _read(self, text: str, sentences: Iterator[Sentence]) -> Iterator[Event]:
         if self._verification.policy != "drop" and text:
@@ -238,7 +261,7 @@ class _Writing:
             *ranking.degraded,
             *(("llm",) if self._llm_failure else ()),
             *(("grounding",) if self._checker.failure else ()),
-            *(("answer",) if self._expired else ()),
+            *(("answer",) if self.expired else ()),
         )
         return Answer(
             question=question,
@@ -258,7 +281,7 @@ class _Writing:
         said = [claim for claim in self._claims if states_something(claim.text)]
         refused = [claim for claim in self._claims if refuses(claim.text)]
         stated = [claim for claim in said if not refuses(claim.text)]
-        reasons = list(_reasons(stated, self._dropped, refused=bool(refused), expired=self._expired))
+        reasons = list(_reasons(stated, self._dropped, refused=bool(refused), expired=self.expired))
         if not self._context.sources:
             return "no_answer", ["No passage is relevant enough"]
         if stated or (self._claims and not refused):
@@ -267,9 +290,13 @@ class _Writing:
 
     def _notices(self, status: Status) -> Iterator[str]:
         if self._llm_failure:
-            yield f"The language model failed, so the best sentences are quoted: {self._llm_failure}"
+            instead = ", so the best sentences are quoted" if self._claims else ""
+            yield f"The language model failed{instead}: {self._llm_failure}"
+        yield from self._told
         if self._failed_before:
             yield f"The answer was written again: of the first, {_count(self._failed_before)} not supported"
+        if self.not_rewritten:
+            yield f"The answer could not be written again: {self.not_rewritten}"
         if self._checker.failure:
             yield self._checker.failure
         if self._unknown:

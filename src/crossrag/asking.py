@@ -6,13 +6,14 @@ Takes the parts of a Rag, which are made when they are first touched. Knows noth
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from . import answering, context, searching
 from .errors import CrossragError, GeneratorError, reason
+from .timed import within
 from .types import Answer, Context, Done, Event, Ranking, Turn, Where
 from .verification import Verification
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 FINDING_SHARE = 0.6
 """Of the time for a whole answer: what finding passages may take, so that there is time to write."""
+_CHOOSING_SHARE = 0.25
+"""Of the time that is left then: what choosing unlike passages and fetching neighbours may take, each."""
 
 
 def search(
@@ -35,7 +38,7 @@ def search(
     prepared = searching.prepare(parts, query, until=until)
     ranking = searching.rank(parts, prepared, top_k=top_k, where=where, until=until)
     wanted = parts.settings.reranking.top_k if top_k is None else top_k
-    chosen = searching.choose(parts, ranking, top_k=wanted, relevant=False)
+    chosen = searching.choose(parts, ranking, top_k=wanted, relevant=False, until=until)
     return replace(
         ranking,
         candidates=chosen.candidates,
@@ -60,7 +63,7 @@ def answer(
     end = None if seconds is None else started + seconds
     prepared = searching.prepare(parts, question, history=history, until=finding)
     ranking = searching.rank(parts, prepared, where=where, until=finding, end=end)
-    ranking, assembled = _context(parts, ranking)
+    ranking, assembled = _context(parts, ranking, end)
     writing = _Quoting(parts)
     events = answering.stream_answer(
         prepared.question,
@@ -77,35 +80,73 @@ def answer(
             yield Done(writing.told(event.answer, prepared.asked)) if isinstance(event, Done) else event
 
 
-def _context(parts: Parts, ranking: Ranking) -> tuple[Ranking, Context]:
+def _context(parts: Parts, ranking: Ranking, end: float | None) -> tuple[Ranking, Context]:
     """The passages that the answer may use, and the ranking with its best alone and the time it took."""
     settings = parts.settings
     clock = searching.Clock(dict(ranking.timings))
     top_k = settings.reranking.top_k
-    chosen = searching.choose(parts, ranking, top_k=top_k, relevant=True)
-    with parts.index.reading():
+    chosen = searching.choose(parts, ranking, top_k=top_k, relevant=True, until=_choosing(end))
+    neighbours = _Neighbours(parts, settings.context.neighbours, _choosing(end))
+    with neighbours.reading():
         assembled = context.assemble(
             chosen.candidates,
             token_budget=settings.context.token_budget,
             count_tokens=parts.count_tokens,
-            neighbours=_neighbours(parts, settings.context.neighbours),
+            neighbours=neighbours.of,
             order=settings.context.order,
         )
     clock.lap("context")
     told = replace(
         ranking,
         candidates=ranking.candidates[:top_k],
-        degraded=(*ranking.degraded, *chosen.degraded),
-        notices=(*ranking.notices, *chosen.notices),
+        degraded=(*ranking.degraded, *chosen.degraded, *(("neighbours",) if neighbours.failure else ())),
+        notices=(*ranking.notices, *chosen.notices, *filter(None, [neighbours.failure])),
         timings=clock.laps,
     )
     return told, assembled
 
 
-def _neighbours(parts: Parts, radius: int) -> Callable[[Chunk], Sequence[Chunk]]:
-    if not radius:
-        return context.no_neighbours
-    return lambda chunk: parts.index.store.neighbours(chunk, radius)
+def _choosing(end: float | None) -> float | None:
+    now = time.monotonic()
+    return None if end is None else now + _CHOOSING_SHARE * (end - now)
+
+
+class _Neighbours:
+    """What stands beside a passage, as long as there is time to ask for it."""
+
+    def __init__(self, parts: Parts, radius: int, until: float | None) -> None:
+        self._parts, self._radius, self._until = parts, radius, until
+        self.failure = ""
+        """Why there are not all of them, in words; empty where there are."""
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Until the block ends, the index is not exchanged; without waiting for that where time is up."""
+        with ExitStack() as stack:
+            if self._radius:
+                try:
+                    stack.enter_context(self._parts.index.reading(self._until))
+                except TimeoutError as error:
+                    self._give_up(error)
+            yield
+
+    def of(self, chunk: Chunk) -> Sequence[Chunk]:
+        """Of one passage; none once time was up."""
+        if not self._radius or self.failure:
+            return ()
+        index, radius = self._parts.index, self._radius
+        try:
+            return within(
+                lambda: index.neighbours(chunk, radius),
+                self._until,
+                of=f"the index {self._parts.settings.index.path}",
+            )
+        except TimeoutError as error:
+            self._give_up(error)
+            return ()
+
+    def _give_up(self, error: TimeoutError) -> None:
+        self.failure = f"Passages are without some of their neighbours: {error}"
 
 
 class _Quoting:

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .types import Citation
 
-_STOP = re.compile("[.!?\u2026\u3002\uff01\uff1f][\"'\u201d\u2019\u00bb)\\]*_`]*|\n")
+_WIDE = "\u3002\uff01\uff1f\uff61"
+"""Stops of scripts that put no space between sentences."""
+_STOP = re.compile(
+    f"(?:[.!?\u2026]|[{_WIDE}]+)(?:[\"'\u201d\u2019\u00bb)\\]*_\uff09\u300d\u300f\u3011\u300b]|`(?!``))*|\n"
+)
+_SAID = re.compile(f"[{_WIDE}][^{_WIDE}]+$")
+_GOES_ON = re.compile("[\u3040-\u309f\u3001\uff0c,]")
+_FENCE = re.compile("`{3,}")
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:[A-Z]|Dr|Mr|Mrs|Ms|Prof|St|Jr|Sr|Inc|Ltd|Co|Corp|No|Nr|Fig|Figs|Eq|Sec|Ch|Vol|Art|pp?|vs|cf|ca|"
     r"approx|est|al|etc|e\.g|i\.e|U\.S|U\.K|a\.m|p\.m|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.$"
@@ -65,6 +72,12 @@ class ClaimReader:
         self._held = ""
         self._start = 0
         self._citations: list[Citation] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        # Of what is held: no sentence ends before `_searched`; `_fence` is open at `_fenced`. What is
+        # known is not looked at again, since long code comes in many pieces.
+        self._searched = self._fenced = self._fence = 0
 
     def feed(self, text: str, citation: Citation | None) -> Iterator[Sentence]:
         """The sentences that are certain to have ended by now."""
@@ -80,17 +93,28 @@ class ClaimReader:
             yield self._taken(len(self._held.rstrip()))
 
     def _cut(self, *, whole: bool) -> Iterator[Sentence]:
-        searched = 0
-        while (match := _STOP.search(self._held, searched)) is not None:
+        while (match := _STOP.search(self._held, self._searched)) is not None:
+            if self._is_code(match.start()):
+                self._searched = match.end()
+                continue
             end = self._end(match.end() if match[0] != "\n" else match.start())
             behind = end + len(self._held[end:]) - len(self._held[end:].lstrip())
             if not whole and len(self._held) - behind < _LOOK_AHEAD:
                 return
             if self._ends(match, end, behind):
                 yield self._taken(end)
-                searched = 0
             else:
-                searched = match.end()
+                self._searched = match.end()
+
+    def _is_code(self, place: int) -> bool:
+        """Whether a fence is open there; asked in order of the places."""
+        for match in _FENCE.finditer(self._held, self._fenced, place):
+            if not self._fence:
+                self._fence = len(match[0])
+            elif len(match[0]) >= self._fence:
+                self._fence = 0
+        self._fenced = place
+        return self._fence > 0
 
     def _end(self, end: int) -> int:
         """Behind the marks that follow, whatever space is before them."""
@@ -102,12 +126,15 @@ class ClaimReader:
 
     def _ends(self, match: re.Match[str], end: int, behind: int) -> bool:
         before, gap, after = self._held[:end], self._held[end:behind], self._held[behind:]
-        if not before.strip() or not after or self._held[: match.start()].count("```") % 2:
+        if not before.strip() or not after:
             return False
         if "\n" in gap and not (before.rstrip().endswith(":") and after.startswith("`")):
             begins = bool(_NEW_LINE.match(after)) or before.lstrip().startswith(("#", "|"))
             if begins or gap.count("\n") > 1:
                 return True
+        if match[0][0] in _WIDE:
+            # What somebody says in brackets goes on with a particle or a comma, where the sentence goes on.
+            return not (_SAID.search(match[0]) and _GOES_ON.match(after))
         if end == behind or after[0].islower() or (match[0] == "\n" and end == match.start()):
             return False
         stop = self._held[: match.start() + 1]
@@ -120,6 +147,7 @@ class ClaimReader:
         own = tuple(citation for citation in self._citations if citation.start < stop)
         self._citations = self._citations[len(own) :]
         self._held, self._start = self._held[end:], stop
+        self._begin()
         return Sentence(gap, text[len(gap) :], start, own)
 
 

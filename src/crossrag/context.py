@@ -34,11 +34,11 @@ def assemble(
     neighbours: Callable[[Chunk], Sequence[Chunk]] = no_neighbours,
     order: Order = "best-first",
 ) -> Context:
-    """Pack passages best first into the budget; the best one always goes in.
+    """Pack what was found best first into the budget; the best one always goes in.
 
     Chunks of one document that overlap or touch become one passage with exact offsets, in the place of the
     better one. What a passage holds already is dropped. When all have their place, the better ones take in
-    their neighbours of the same section, as long as there is room.
+    their neighbours of the same section, the nearest first, as many as there is room for.
 
     Args:
         candidates: Best first.
@@ -48,29 +48,29 @@ def assemble(
         order: `best-first`, or `both-ends`: the best first, the second best last, the worst in the middle
             (Liu et al., 2023, "Lost in the middle"). Numbers follow the rank in either case.
     """
-    passages = _distinct(_merged(candidates))
-    packed: list[_Passage] = []
-    tokens = 0
-    for passage in passages:
-        cost = count_tokens(passage.chunk.text)
-        if packed and tokens + cost > token_budget:
-            continue
-        tokens += cost
-        packed.append(passage)
-    dropped = len(passages) - len(packed)
-    packed, tokens = _grown(packed, tokens, token_budget, count_tokens, neighbours)
-    sources = [passage.source(number) for number, passage in enumerate(packed, start=1)]
+    packing = _Packing(token_budget, count_tokens, neighbours)
+    for candidate in candidates:
+        packing.add(candidate)
+    packing.grow()
+    sources = [passage.source(number) for number, passage in enumerate(packing.passages, start=1)]
     if order == "both-ends":
         sources = sources[::2] + sources[1::2][::-1]
-    return Context(sources=tuple(sources), tokens=tokens, dropped=dropped)
+    return Context(sources=tuple(sources), tokens=packing.tokens, dropped=packing.dropped)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Passage:
     chunk: Chunk
     """All members in one, with the neighbours that it took in."""
     members: tuple[Candidate, ...]
     """In order of reading."""
+    positions: tuple[int, int]
+    """Of the first and the last chunk in it."""
+    tokens: int
+
+    @property
+    def words(self) -> str:
+        return " ".join(self.chunk.text.split())
 
     def source(self, number: int) -> Source:
         known = [m.scores.relevance for m in self.members if m.scores.relevance is not None]
@@ -82,51 +82,113 @@ class _Passage:
         )
 
 
-def _grown(
-    packed: list[_Passage],
-    tokens: int,
-    budget: int,
-    count_tokens: Callable[[str], int],
-    neighbours: Callable[[Chunk], Sequence[Chunk]],
-) -> tuple[list[_Passage], int]:
-    """Each passage with its neighbours if they fit; those that meet become one, in the place of the best."""
-    place = 0
-    while place < len(packed):
-        passage = packed[place]
-        wide = _widened(passage, neighbours)
-        place += 1
-        if wide is passage.chunk:
-            continue
-        parts = [one for one in packed if one is passage or _touch(wide, one.chunk)]
-        whole = _joined(sorted([wide, *(one.chunk for one in parts)], key=lambda chunk: chunk.start))
-        grown = tokens + count_tokens(whole.text) - sum(count_tokens(one.chunk.text) for one in parts)
-        if grown > budget:
-            continue
-        best = packed.index(parts[0])
-        members = sorted((m for one in parts for m in one.members), key=lambda member: member.chunk.start)
+class _Packing:
+    """Passages in order of their best member, none touching another, within a budget."""
+
+    def __init__(
+        self,
+        budget: int,
+        count_tokens: Callable[[str], int],
+        neighbours: Callable[[Chunk], Sequence[Chunk]],
+    ) -> None:
+        self._budget = budget
+        self._count_tokens = count_tokens
+        self._neighbours = neighbours
+        self._around: dict[str, Sequence[Chunk]] = {}
+        """Neighbours, by the id of the member that they are beside."""
+        self._refused: set[str] = set()
+        """Ids of neighbours for which there was no room."""
+        self.passages: list[_Passage] = []
+        self.tokens = 0
+        self.dropped = 0
+
+    def add(self, candidate: Candidate) -> None:
+        """One more, no better than those before: into the passages that it touches, or one of its own."""
+        chunk = candidate.chunk
+        touched = [passage for passage in self.passages if _touch(chunk, passage.chunk)]
+        words = " ".join(chunk.text.split())
+        if not touched and any(words in passage.words for passage in self.passages):
+            return
+        if self._taken(chunk, touched, (candidate,)) is None:
+            self.dropped += 1
+
+    def grow(self) -> None:
+        """The best passage first, each with its neighbours one by one."""
+        place = 0
+        while place < len(self.passages):
+            passage = self.passages[place]
+            beside = self._next_neighbour(passage) if self.tokens < self._budget else None
+            if beside is None:
+                place += 1
+                continue
+            pair = sorted([passage.chunk, beside], key=lambda chunk: chunk.start)
+            wide = replace(_joined(pair), position=beside.position)
+            touched = [one for one in self.passages if one is passage or _touch(wide, one.chunk)]
+            taken = self._taken(wide, touched, ())
+            if taken is None:
+                self._refused.add(beside.id)
+            else:
+                place = min(place, self.passages.index(taken))
+
+    def _taken(
+        self, chunk: Chunk, touched: Sequence[_Passage], found: Sequence[Candidate]
+    ) -> _Passage | None:
+        """One passage made of all, in the place of the best of them; None where there is no room for it."""
+        whole = _joined(sorted([chunk, *(one.chunk for one in touched)], key=lambda one: one.start))
+        tokens = self._count_tokens(whole.text)
+        total = self.tokens + tokens - sum(one.tokens for one in touched)
+        if self.passages and total > max(self._budget, self.tokens):
+            return None
+        members = [*(member for one in touched for member in one.members), *found]
+        places = [chunk.position, *(place for one in touched for place in one.positions)]
         # A citation leads to what was found, not to what stands around it.
-        headed = replace(whole, title=parts[0].chunk.title, title_path=parts[0].chunk.title_path)
-        packed = [one for one in packed if not any(one is part for part in parts)]
-        packed.insert(best, _Passage(headed, tuple(members)))
-        tokens, place = grown, best + 1
-    return packed, tokens
+        best = touched[0].chunk if touched else chunk
+        taken = _Passage(
+            replace(
+                whole,
+                title=best.title,
+                title_path=best.title_path,
+                page=best.page,
+                page_name=best.page_name,
+            ),
+            tuple(sorted(members, key=lambda member: member.chunk.start)),
+            (min(places), max(places)),
+            tokens,
+        )
+        at = self.passages.index(touched[0]) if touched else len(self.passages)
+        self.passages = [one for one in self.passages if one not in touched]
+        self.passages.insert(at, taken)
+        self.tokens = total
+        return taken
+
+    def _next_neighbour(self, passage: _Passage) -> Chunk | None:
+        """The nearest one that joins on; of two as near, the one behind."""
+        for member in passage.members:
+            if member.chunk.id not in self._around:
+                self._around[member.chunk.id] = self._neighbours(member.chunk)
+        places = [member.chunk.position for member in passage.members]
+        beside = [
+            chunk
+            for member in passage.members
+            for chunk in self._around[member.chunk.id]
+            if chunk.id not in self._refused and _joins_on(chunk, passage)
+        ]
+        return min(
+            beside,
+            key=lambda chunk: (min(abs(chunk.position - place) for place in places), -chunk.position),
+            default=None,
+        )
 
 
-def _widened(passage: _Passage, neighbours: Callable[[Chunk], Sequence[Chunk]]) -> Chunk:
-    """The passage with all chunks beside its members that belong to the same section and join on."""
-    own = {member.chunk.id for member in passage.members}
-    around: dict[str, Chunk] = {}
-    for member in passage.members:
-        around |= {chunk.id: chunk for chunk in neighbours(member.chunk) if chunk.id not in own}
-    wide = passage.chunk
-    beside = [chunk for chunk in around.values() if _same_section(chunk, passage.chunk)]
-    for chunk in sorted(beside, key=lambda chunk: chunk.start):
-        if chunk.start >= wide.start and chunk.start - wide.end <= _LONGEST_GAP:
-            wide = _joined([wide, chunk])
-    for chunk in sorted(beside, key=lambda chunk: -chunk.end):
-        if chunk.start < wide.start and wide.start - chunk.end <= _LONGEST_GAP:
-            wide = _joined([chunk, wide])
-    return wide
+def _joins_on(chunk: Chunk, passage: _Passage) -> bool:
+    """Whether a chunk is of the same section, and only white space lies between."""
+    whole = passage.chunk
+    if not _same_section(chunk, whole):
+        return False
+    first, last = passage.positions
+    if chunk.start < whole.start:
+        return chunk.position == first - 1 and whole.start - chunk.end <= _LONGEST_GAP
+    return chunk.end > whole.end and chunk.position == last + 1 and chunk.start - whole.end <= _LONGEST_GAP
 
 
 def _same_section(one: Chunk, other: Chunk) -> bool:
@@ -138,35 +200,6 @@ def _same_section(one: Chunk, other: Chunk) -> bool:
         other.title_path[:depth],
         other.page_name,
     )
-
-
-def _distinct(passages: Sequence[_Passage]) -> list[_Passage]:
-    """Without those whose words stand in a better one: copies of a document, and parts of one."""
-    kept: list[tuple[str, _Passage]] = []
-    for passage in passages:
-        words = " ".join(passage.chunk.text.split())
-        if not any(words in other for other, _ in kept):
-            kept.append((words, passage))
-    return [passage for _, passage in kept]
-
-
-def _merged(candidates: Sequence[Candidate]) -> list[_Passage]:
-    """Groups in order of their best member; members of a group in order of reading."""
-    groups: list[list[Candidate]] = []
-    for candidate in candidates:
-        touching = [
-            group for group in groups if any(_touch(candidate.chunk, member.chunk) for member in group)
-        ]
-        if not touching:
-            groups.append([candidate])
-            continue
-        first, *others = touching
-        first.append(candidate)
-        for other in others:
-            first.extend(other)
-            groups.remove(other)
-    ordered = [sorted(group, key=lambda member: member.chunk.start) for group in groups]
-    return [_Passage(_joined([member.chunk for member in group]), tuple(group)) for group in ordered]
 
 
 def _touch(one: Chunk, other: Chunk) -> bool:

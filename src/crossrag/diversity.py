@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .errors import ModelError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -34,9 +36,14 @@ def diversify(
         vectors: float32[n, d] of unit length; their product is the likeness.
         lambda_mult: 1 is pure relevance, 0 pure diversity, as LangChain documents it.
         count: How many are wanted.
+
+    Raises:
+        ModelError: There is not one vector for each.
     """
     import numpy as np
 
+    if np.ndim(vectors) != 2 or len(vectors) != len(candidates):
+        raise ModelError(f"Vectors of shape {np.shape(vectors)} for {len(candidates)} passages")
     value = np.nan_to_num(np.asarray(relevance, np.float64), nan=-1.0, posinf=1.0, neginf=-1.0)
     likeness = np.nan_to_num(vectors.astype(np.float64) @ vectors.astype(np.float64).T, nan=1.0)
     left = list(range(len(candidates)))

@@ -123,9 +123,16 @@ class Index:
             return work(self.store)
 
     @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Until the block ends, this index is not exchanged for another one."""
-        with self._gate.shared():
+    def reading(self, until: float | None = None) -> Iterator[None]:
+        """Until the block ends, this index is not exchanged for another one.
+
+        Args:
+            until: `time.monotonic()` value at which an exchange under way is no longer waited for.
+
+        Raises:
+            TimeoutError: It was not over by then.
+        """
+        with self._gate.shared(until):
             yield
 
     # --- writing

@@ -8,10 +8,17 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 _WORD = re.compile(r"\w+")
 _WORDS = re.compile(r"[^\W_]+")
+_SIGN = re.compile(
+    "[<>=~%+\u00b1\u2264\u2265\u2260$\u20ac\u00a3\u00a5\u2030\u00b0\u2032\u2033]|!=|"
+    "(?<![^\\W_])[-\u2212](?=\\d)|\\d[.,]\\d"
+)
+_BEFORE_A_NUMBER = re.compile("[-\u2212+~<>=\u00b1\u2264\u2265\u2260$\u20ac\u00a3\u00a5]{1,3} ?$")
+_BEHIND_A_WORD = re.compile("[+%]+")
+_BEHIND_A_NUMBER = re.compile("\\s?[+%\u2030\u00b0\u2032\u2033$\u20ac\u00a3\u00a5]")
 _STEM = 6
 _SATURATION, _LENGTH = 1.2, 0.75
 
@@ -51,13 +58,31 @@ def find_words(words: str, text: str) -> tuple[int, int] | None:
     Returns offsets in the text, from the first letter of the first word to the last of the last; None where
     they do not stand there, and for no words at all.
     """
+    return next(find_all_words(words, text), None)
+
+
+def find_all_words(words: str, text: str) -> Iterator[tuple[int, int]]:
+    """Every such place, in order of the text."""
     wanted = [match[0].casefold() for match in _WORDS.finditer(words)]
     there = list(_WORDS.finditer(text))
     found = [match[0].casefold() for match in there]
     for start in range(len(found) - len(wanted) + 1) if wanted else ():
         if found[start] == wanted[0] and found[start : start + len(wanted)] == wanted:
-            return there[start].start(), there[start + len(wanted) - 1].end()
-    return None
+            yield there[start].start(), there[start + len(wanted) - 1].end()
+
+
+def signs(text: str, start: int = 0, end: int | None = None) -> list[str]:
+    """What between the words of a stretch may turn its meaning round, in order: signs, units, decimal marks.
+
+    Those on either side of it count where a number stands there, as in `-5` and `5 %`; so does that of `C++`.
+    """
+    end = len(text) if end is None else end
+    if text[start : start + 1].isdigit() and (before := _BEFORE_A_NUMBER.search(text[:start])):
+        start = before.start()
+    behind = _BEHIND_A_NUMBER if text[end - 1 : end].isdigit() else _BEHIND_A_WORD
+    if after := behind.match(text, end):
+        end = after.end()
+    return [match[0].replace("\u2212", "-") for match in _SIGN.finditer(text, start, end)]
 
 
 def find_run(words: str, text: str, *, least: int) -> tuple[int, int] | None:

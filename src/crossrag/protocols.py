@@ -207,5 +207,8 @@ class Generator(Protocol):
         ...
 
     def stream(self, question: str, context: Context, history: Sequence[Turn] = ()) -> Iterator[str]:
-        """Pieces of text. Raises GeneratorError, never ends early in silence."""
+        """Pieces of text. Raises GeneratorError, never ends early in silence.
+
+        One that waits for a server may ask `crossrag.caller` whether anybody still waits for it.
+        """
         ...

@@ -65,6 +65,7 @@ def rerank(  # noqa: PLR0913 - what the order depends on
                 deadline=deadline,
             ),
             until,
+            of=reranker.fingerprint,
         )
         if not len(said.relevance) == len(said.logit) == len(read):
             raise ModelError(f"{len(said.relevance)} scores for {len(read)} passages")

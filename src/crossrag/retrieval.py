@@ -110,7 +110,7 @@ def first_pass(
         ModelError: Neither leg can be searched.
         StoreError: The index cannot be read.
     """
-    dense, no_dense = _tried(lambda: _finite(within(lambda: embedder.embed_query(query), until)))
+    dense, no_dense = _tried(lambda: _finite(_embedded_query(embedder, query, until)))
     sparse, no_sparse = _tried(lambda: sparse_encoder.encode_query(query))
     if dense is None and sparse is None:
         raise ModelError(f"The question can be searched neither by meaning nor by words: {no_dense}")
@@ -239,9 +239,14 @@ def reciprocal_rank_fusion(
 def _embedded(embedder: Embedder, expansion: Expansion, until: float | None) -> NDArray[np.float32]:
     """A made-up passage as passages are, a question as questions are."""
     if not expansion.passage:
-        return within(lambda: embedder.embed_query(expansion.text), until)
-    row: NDArray[np.float32] = within(lambda: embedder.embed_documents([expansion.text]), until)[0]
+        return _embedded_query(embedder, expansion.text, until)
+    rows = within(lambda: embedder.embed_documents([expansion.text]), until, of=embedder.fingerprint)
+    row: NDArray[np.float32] = rows[0]
     return row
+
+
+def _embedded_query(embedder: Embedder, text: str, until: float | None) -> NDArray[np.float32]:
+    return within(lambda: embedder.embed_query(text), until, of=embedder.fingerprint)
 
 
 Made = TypeVar("Made")

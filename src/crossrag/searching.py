@@ -11,16 +11,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from . import calibrating, conversation, diversity, expansion, likeness, loading, reranking, retrieval
-from .errors import StoreError, UsageError, reason
+from .errors import UsageError, reason
+from .punctual import PunctualIndex
 from .timed import within
-from .types import Candidate, Expansion, Ranking, Rankings, SparseVector, Truncated, Turn, Where
+from .types import Candidate, Expansion, Ranking, Truncated, Turn, Where
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from .parts import Finding
-    from .retrieval import Searchable
 
 _PREPARING_SHARE = 0.5
 """Of the time that is left for finding passages: what a model may take to embed, rewrite or expand."""
@@ -112,10 +109,10 @@ def rank(  # noqa: PLR0913 - what a ranking depends on
     """
     settings = parts.settings
     clock = Clock({"prepare": prepared.seconds})
-    index = parts.index if until is None else _InTime(parts.index, until if end is None else end)
-    found = _found(parts, index, prepared.query, where, until, clock)
+    index = PunctualIndex(parts.index, until if end is None else end, name=f"the index {settings.index.path}")
+    found = _found(parts, index, prepared.query, where=where, until=until, clock=clock)
     wanted = settings.reranking.top_k if top_k is None else top_k
-    found = _thinned(parts, found, wanted, collapse=collapse)
+    found = _thinned(parts, found, wanted, collapse=collapse, until=_share(until, _PREPARING_SHARE))
     clock.lap("retrieve")
     reranked = reranking.Reranked(found.candidates)
     if parts.reranker is not None:
@@ -155,7 +152,9 @@ class Chosen:
     notices: tuple[str, ...] = ()
 
 
-def choose(parts: Finding, ranking: Ranking, *, top_k: int, relevant: bool) -> Chosen:
+def choose(
+    parts: Finding, ranking: Ranking, *, top_k: int, relevant: bool, until: float | None = None
+) -> Chosen:
     """The best `top_k`; with `search_type = "mmr"`, of the first `fetch_k` those unlike each other.
 
     Args:
@@ -163,6 +162,7 @@ def choose(parts: Finding, ranking: Ranking, *, top_k: int, relevant: bool) -> C
         ranking: From `rank`.
         top_k: How many.
         relevant: Whether only what reaches the threshold counts.
+        until: `time.monotonic()` value at which the embedder is not waited for any more.
 
     Raises:
         ConfigError: The threshold is a wanted precision, and the index has no calibration.
@@ -181,7 +181,7 @@ def choose(parts: Finding, ranking: Ranking, *, top_k: int, relevant: bool) -> C
     # Cosines and probabilities do not compare: what was not read counts for less than all that was.
     read = any(one.scores.relevance is not None for one in pool)
     relevance = [(one.scores.relevance if read else one.scores.dense) or 0.0 for one in pool]
-    return _diverse(parts, pool, relevance, top_k)
+    return _diverse(parts, pool, relevance, top_k, until)
 
 
 class Clock:
@@ -208,15 +208,16 @@ class _Found:
 
 def _found(
     parts: Finding,
-    index: Searchable,
+    index: PunctualIndex,
     query: str,
+    *,
     where: Where | None,
     until: float | None,
     clock: Clock,
 ) -> _Found:
     settings = parts.settings
     fetch_k, rrf_k = settings.retrieval.fetch_k, settings.retrieval.rrf_k
-    with parts.index.reading():
+    with index.reading():
         first = retrieval.first_pass(
             query,
             embedder=parts.embedder,
@@ -240,7 +241,7 @@ def _found(
         clock.lap("expand")
     notices = [*expanded.notices]
     if expanded.expansions:
-        with parts.index.reading():
+        with index.reading():
             further = retrieval.search_expansions(
                 expanded.expansions,
                 embedder=None if first.dense is None else parts.embedder,
@@ -267,7 +268,7 @@ def _found(
     )
 
 
-def _thinned(parts: Finding, found: _Found, wanted: int, *, collapse: bool) -> _Found:
+def _thinned(parts: Finding, found: _Found, wanted: int, *, collapse: bool, until: float | None) -> _Found:
     """Without near-duplicates; by maximal marginal relevance where that is wanted before reranking."""
     settings = parts.settings.retrieval
     candidates: Sequence[Candidate] = found.candidates
@@ -277,7 +278,7 @@ def _thinned(parts: Finding, found: _Found, wanted: int, *, collapse: bool) -> _
     if settings.search_type != "mmr" or settings.mmr != "fetched" or not wanted:
         return replace(found, candidates=tuple(candidates))
     pool = candidates[: settings.fetch_k]
-    picked = _diverse(parts, pool, [candidate.scores.dense or 0.0 for candidate in pool], wanted)
+    picked = _diverse(parts, pool, [candidate.scores.dense or 0.0 for candidate in pool], wanted, until)
     return replace(
         found,
         candidates=picked.candidates,
@@ -286,17 +287,25 @@ def _thinned(parts: Finding, found: _Found, wanted: int, *, collapse: bool) -> _
     )
 
 
-def _diverse(parts: Finding, pool: Sequence[Candidate], relevance: Sequence[float], count: int) -> Chosen:
+def _diverse(
+    parts: Finding,
+    pool: Sequence[Candidate],
+    relevance: Sequence[float],
+    count: int,
+    until: float | None,
+) -> Chosen:
     """By vectors made anew: equal to those in the store, and no store has to hand them out."""
     if len(pool) < 2:
         return Chosen(tuple(pool[:count]))
     try:
-        vectors = parts.embedder.embed_documents([candidate.chunk.described for candidate in pool])
+        embedder = parts.embedder
+        texts = [candidate.chunk.described for candidate in pool]
+        vectors = within(lambda: embedder.embed_documents(texts), until, of=embedder.fingerprint)
+        lambda_mult = parts.settings.retrieval.lambda_mult
+        return Chosen(diversity.diversify(pool, relevance, vectors, lambda_mult=lambda_mult, count=count))
     except Exception as error:  # noqa: BLE001 - anybody's embedder raises what it likes
         why = f"Passages are the most relevant, not the most different: {reason(error)}"
         return Chosen(tuple(pool[:count]), ("diversity",), (why,))
-    lambda_mult = parts.settings.retrieval.lambda_mult
-    return Chosen(diversity.diversify(pool, relevance, vectors, lambda_mult=lambda_mult, count=count))
 
 
 def _completing(parts: Finding, until: float | None) -> Callable[[str], str] | None:
@@ -306,30 +315,7 @@ def _completing(parts: Finding, until: float | None) -> Callable[[str], str] | N
         return complete
     asked = complete
     limit = _share(until, _PREPARING_SHARE)
-    return lambda prompt: within(lambda: asked(prompt), limit)
-
-
-class _InTime:
-    """An index that is no longer waited for when time is up."""
-
-    def __init__(self, index: Searchable, until: float) -> None:
-        self._index, self._until = index, until
-        self.count = index.count
-
-    def search(
-        self,
-        dense: NDArray[np.float32] | None,
-        sparse: SparseVector | None,
-        *,
-        limit: int,
-        where: Where | None = None,
-    ) -> Rankings:
-        try:
-            return within(lambda: self._index.search(dense, sparse, limit=limit, where=where), self._until)
-        except TimeoutError:
-            raise StoreError(
-                "The index did not answer in time", hint="Allow more time by a longer deadline"
-            ) from None
+    return lambda prompt: within(lambda: asked(prompt), limit, of="the model that rewrites questions")
 
 
 def _terms(parts: Finding, text: str) -> tuple[int, ...]:

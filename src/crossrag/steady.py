@@ -7,6 +7,7 @@ one index be exchanged for another between two searches.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,10 +59,19 @@ class Gate:
         self._closed = False
 
     @contextmanager
-    def shared(self) -> Iterator[None]:
-        """Be inside with others."""
+    def shared(self, until: float | None = None) -> Iterator[None]:
+        """Be inside with others.
+
+        Args:
+            until: `time.monotonic()` value at which it is no longer waited for.
+
+        Raises:
+            TimeoutError: Somebody is still inside alone, or waits to be.
+        """
+        left = None if until is None else max(0.0, until - time.monotonic())
         with self._changed:
-            self._changed.wait_for(lambda: not self._closed)
+            if not self._changed.wait_for(lambda: not self._closed, left):
+                raise TimeoutError("the index is being exchanged for another one")
             self._inside += 1
         try:
             yield

@@ -1,45 +1,77 @@
-"""An iterator and a time limit -> its items until then. Knows nothing of what the items are."""
+"""An iterator or a call, and a time limit -> its items until then. Knows nothing of what the items are.
+
+What does not come back in time is left in a thread of its own. It is told that nobody waits (`caller`), and
+how many of one kind may be left so is bounded.
+"""
 
 from __future__ import annotations
 
-import contextvars
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
+
+from .caller import Caller
 
 Item = TypeVar("Item")
 _OVER = object()
+MOST_LEFT = 32
+"""Calls of one kind that may be left behind and still run; while they are so many, no further one begins."""
 
 
 class Timed(Generic[Item]):
     """Items of an iterator that may block, at most until `deadline`, a value of `time.monotonic()`.
 
     The iterator runs in a thread of its own where there is a deadline: nothing else can leave a call that
-    waits for somebody else. One that is left behind is closed as soon as it comes back.
+    waits for somebody else. One that is left behind is told at once, and closed as soon as it comes back.
+
+    Args:
+        items: The iterator.
+        deadline: None for no limit, and no thread.
+        of: Whose call it is, such as a fingerprint: calls that were left are counted by it.
+        begin: The deadline of the first item; None for the same.
     """
 
-    def __init__(self, items: Iterator[Item], deadline: float | None) -> None:
+    def __init__(
+        self, items: Iterator[Item], deadline: float | None, *, of: str, begin: float | None = None
+    ) -> None:
         self._items = items
         self._deadline = deadline
+        self._begin = deadline if begin is None else begin
+        self._of = of
+        self._caller = Caller()
+        self.begun = False
+        """Whether there was an item."""
         self.expired = False
         """Whether the time ran out before the items did."""
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What the iterator has said beside its items; see `caller.tell`."""
+        return self._caller.told
+
     def __iter__(self) -> Generator[Item, None, None]:
+        """The items.
+
+        Raises:
+            TimeoutError: Too many earlier calls of this kind have not come back.
+        """
         if self._deadline is None:
-            yield from self._items
+            yield from self._here()
             return
-        passed: queue.Queue[object] = queue.Queue(maxsize=64)
-        left = threading.Event()
-        # What the caller's thread works for, that thread works for too.
-        context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(_run, self._items, passed, left), daemon=True).start()
+        if time.monotonic() >= self._deadline:
+            self.expired = True
+            _close(self._items)
+            return
+        apart = _Apart(self._items, self._caller, self._of)
+        apart.start()
         try:
             while True:
+                until = self._deadline if self.begun else min(self._deadline, self._begin or self._deadline)
                 try:
-                    left_over = self._deadline - time.monotonic()
-                    given = passed.get(timeout=left_over) if left_over > 0 else self._nothing()
+                    given = apart.next(until - time.monotonic())
                 except queue.Empty:
                     self.expired = True
                     return
@@ -47,20 +79,32 @@ class Timed(Generic[Item]):
                     return
                 if isinstance(given, _Raised):
                     raise given.error
+                self.begun = True
                 yield given  # type: ignore[misc]
         finally:
-            left.set()
+            apart.leave()
 
-    @staticmethod
-    def _nothing() -> object:
-        raise queue.Empty
+    def _here(self) -> Generator[Item, None, None]:
+        context = self._caller.context()
+        try:
+            while (item := context.run(next, self._items, _OVER)) is not _OVER:
+                self.begun = True
+                yield item  # type: ignore[misc]
+        finally:
+            context.run(_close, self._items)
 
 
-def within(call: Callable[[], Item], deadline: float | None) -> Item:
+def within(call: Callable[[], Item], deadline: float | None, *, of: str) -> Item:
     """What `call` returns, if it does before `deadline`, a value of `time.monotonic()`.
 
+    Args:
+        call: Whatever may take long.
+        deadline: None for no limit.
+        of: Whose call it is, as for `Timed`.
+
     Raises:
-        TimeoutError: It did not. It goes on in a thread of its own, and nobody waits for it.
+        TimeoutError: It did not; then it goes on in a thread of its own, and nobody waits for it. Or so many
+            earlier ones do that it was not begun.
     """
     if deadline is None:
         return call()
@@ -68,9 +112,73 @@ def within(call: Callable[[], Item], deadline: float | None) -> Item:
     def once() -> Iterator[Item]:
         yield call()
 
-    for made in Timed(once(), deadline):
-        return made
+    if made := list(Timed(once(), deadline, of=of)):
+        return made[0]
     raise TimeoutError("there was no time for it")
+
+
+class _Apart:
+    """An iterator in a thread of its own."""
+
+    _lock: ClassVar = threading.Lock()
+    _left: ClassVar[Counter[str]] = Counter()
+
+    def __init__(self, items: Iterator[object], caller: Caller, of: str) -> None:
+        self._items, self._caller, self._of = items, caller, of
+        # Little: what nobody has read yet may have to be paid for.
+        self._passed: queue.Queue[object] = queue.Queue(maxsize=64)
+        self._ended = self._counted = False
+
+    def start(self) -> None:
+        with self._lock:
+            left = self._left[self._of]
+        if left >= MOST_LEFT:
+            raise TimeoutError(f"{left} earlier calls of {self._of} have not come back yet")
+        # What the caller's thread works for, that thread works for too.
+        context = self._caller.context()
+        threading.Thread(target=context.run, args=(self._run,), daemon=True).start()
+
+    def next(self, seconds: float) -> object:
+        """What comes next; `queue.Empty` where nothing does in time."""
+        given = self._passed.get(timeout=seconds) if seconds > 0 else self._passed.get_nowait()
+        if given is _OVER or isinstance(given, _Raised):
+            self._ended = True
+        return given
+
+    def leave(self) -> None:
+        with self._lock:
+            if self._ended or self._counted:
+                return
+            self._counted = True
+            self._left[self._of] += 1
+        self._caller.leave()
+
+    def _run(self) -> None:
+        try:
+            for item in self._items:
+                if not self._put(item):
+                    return
+            self._put(_OVER)
+        except BaseException as error:  # noqa: BLE001 - it is raised again where somebody can catch it
+            self._put(_Raised(error))
+        finally:
+            _close(self._items)
+            with self._lock:
+                self._ended = True
+                if self._counted and self._left[self._of] == 1:
+                    del self._left[self._of]
+                elif self._counted:
+                    self._left[self._of] -= 1
+
+    def _put(self, item: object) -> bool:
+        """Whether somebody still wants it."""
+        while not self._caller.is_gone:
+            try:
+                self._passed.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return not self._caller.is_gone
+        return False
 
 
 class _Raised:
@@ -78,26 +186,7 @@ class _Raised:
         self.error = error
 
 
-def _run(items: Iterator[object], passed: queue.Queue[object], left: threading.Event) -> None:
-    try:
-        for item in items:
-            if not _put(passed, item, left):
-                return
-        _put(passed, _OVER, left)
-    except BaseException as error:  # noqa: BLE001 - it is raised again where somebody can catch it
-        _put(passed, _Raised(error), left)
-    finally:
-        close = getattr(items, "close", None)
-        if close is not None:
-            close()
-
-
-def _put(passed: queue.Queue[object], item: object, left: threading.Event) -> bool:
-    """Whether somebody still wants it."""
-    while not left.is_set():
-        try:
-            passed.put(item, timeout=0.1)
-        except queue.Full:
-            continue
-        return not left.is_set()
-    return False
+def _close(items: object) -> None:
+    close = getattr(items, "close", None)
+    if close is not None:
+        close()

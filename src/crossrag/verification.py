@@ -13,24 +13,36 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from .claims import Sentence, states_something
-from .lexical import find_run, find_words
+from .lexical import find_all_words, find_run, signs
 from .prompt import refuses
+from .timed import within
 from .types import Citation, Claim, Context, Source
 
 if TYPE_CHECKING:
     from .protocols import Grounder
 
 Policy = Literal["mark", "drop", "regenerate"]
-_QUOTED = re.compile('["\u201c\u201e\u00ab]([^"\u201c\u201d\u00bb]{8,400})["\u201d\u201c\u00bb]')
+_QUOTED = re.compile(
+    "\u201e([^\u201c\u201d\u201e]*)[\u201c\u201d]|\u201c([^\u201c\u201d]*)\u201d|\u00ab([^\u00ab\u00bb]*)\u00bb|"
+    "(?<!\\w)\u00bb(?=\\S)([^\u00ab\u00bb]*)\u00ab|"
+    '(?<!\\w)"(?=\\S)([^"]*)"'
+)
+"""A mark that opens, with the next one that closes it: a straight one opens where no word is before it."""
 _LEAST_QUOTED = 3
 _LEAST_RUN = 3
 """Words that must stand together before they are shown as a quote."""
+_CLOSER = "[\"'\u201d\u2019\u00bb)\\]*_`]*"
+_WIDE = "[\u3002\uff01\uff1f\uff61]"
+_BULLET = "(?:[-*+\u2022|>]|#{1,6}|\\d{1,3}[.)])[^\\S\n]+"
 _SENTENCE_BEFORE = re.compile(
-    "(?:^|[.!?:;\u2026][\"'\u201d\u2019\u00bb)\\]*_`]*\\s|\n)\\s*(?:(?:[-*+\u2022]|\\d{1,3}[.)])\\s+)?$"
+    f"(?:[.!?:;\u2026]{_CLOSER}\\s|{_WIDE}{_CLOSER}|\n[^\\S\n]*\n)\\s*(?:{_BULLET})?$|(?:^|\n)\\s*{_BULLET}$"
 )
-_SIGNS = re.compile(r"[<>=~%+\u00b1\u2264\u2265\u2260$\u20ac\u00a3]|!=|(?<![^\W_])[-\u2212](?=\d)|\d[.,]\d")
-_STOPS = (".", "!", "?", ":", ";", "\u2026")
-_CLOSERS = "\"'\u201d\u2019)*_`"
+"""What stands before a sentence, whatever it begins with."""
+_LINE_BEFORE = re.compile(r"(?:^|\n)\s*$")
+_SENTENCE_BEHIND = re.compile(
+    f"{_CLOSER}(?:[.!?\u2026]+{_CLOSER}(?:\\s|$)|{_WIDE})|[^\\w\n]*(?:$|\n(?![^\\S\n]*[^\\W_A-Z]))"
+)
+"""What stands behind one: a stop, or a line's end where the next line does not go on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +65,21 @@ class Checked:
 
 
 class Checker:
-    """Checks the sentences of one answer. A grounder that fails is not asked again."""
+    """Checks the sentences of one answer. A grounder that fails is not asked again.
 
-    def __init__(self, context: Context, verification: Verification) -> None:
+    Args:
+        context: What the answer may cite.
+        verification: How.
+        deadline: `time.monotonic()` value at which the grounder is not waited for any more.
+    """
+
+    def __init__(
+        self, context: Context, verification: Verification, *, deadline: float | None = None
+    ) -> None:
         self._sources = {source.number: source for source in context.sources}
         self._grounder = verification.grounder
         self._threshold = verification.threshold
+        self._deadline = deadline
         self.failure = ""
         """Why the grounder could not be asked, in words; empty while it could."""
 
@@ -80,7 +101,7 @@ class Checker:
         pool = cited or list(self._sources.values())
         support, alone = self._support(bare, pool, whole)
         invented = bool(pool) and any(
-            all(find_words(words, source.chunk.text) is None for source in pool) for words in _quotes(bare)
+            not any(_stands(words, source.chunk.text) for source in pool) for words in _quotes(bare)
         )
         claim = replace(
             claim,
@@ -120,8 +141,12 @@ class Checker:
     def _ask(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
         if self._grounder is None or self.failure or not pairs:
             return [None] * len(pairs)
+        grounder = self._grounder
         try:
-            said = list(self._grounder.support(pairs))
+            said = list(within(lambda: grounder.support(pairs), self._deadline, of=grounder.fingerprint))
+        except TimeoutError as error:
+            self.failure = f"Some claims were not checked: {error}"
+            return [None] * len(pairs)
         except Exception as error:  # noqa: BLE001 - an answer is better than none, whatever a model does
             self.failure = f"The claims were not checked: {error}"
             return [None] * len(pairs)
@@ -150,15 +175,30 @@ def _with_quote(citation: Citation, quoted: dict[int, tuple[str, int] | None]) -
 
 def _quotes(claim: str) -> list[str]:
     """What the claim says that somebody said, in so many words."""
-    return [words for words in _QUOTED.findall(claim) if len(words.split()) >= _LEAST_QUOTED]
+    return [
+        words for parts in _QUOTED.findall(claim) if len((words := "".join(parts)).split()) >= _LEAST_QUOTED
+    ]
+
+
+def _stands(words: str, text: str) -> bool:
+    """Whether the words stand somewhere in the text, with the same signs between them."""
+    wanted = signs(words)
+    return any(signs(text, *place) == wanted for place in find_all_words(words, text))
 
 
 def _stands_whole(claim: str, text: str) -> bool:
     """Whether the claim is a whole sentence of the text: a part of one may say the opposite."""
-    found = find_words(claim, text)
-    # Words leave out what may turn them round: "x > 5" and "x < 5" have the same.
-    if found is None or _SIGNS.findall(claim) != _SIGNS.findall(text[found[0] : found[1] + 1]):
-        return False
-    rest = text[found[1] :]
-    begins = _SENTENCE_BEFORE.search(text[: found[0]]) is not None
-    return begins and (claim.rstrip(_CLOSERS).endswith(_STOPS) or not rest.strip() or rest[0] == "\n")
+    wanted = signs(claim)
+    return any(
+        # Words leave out what may turn them round: "x > 5" and "x < 5" have the same.
+        signs(text, start, end) == wanted and _is_sentence(text, start, end)
+        for start, end in find_all_words(claim, text)
+    )
+
+
+def _is_sentence(text: str, start: int, end: int) -> bool:
+    # A line may be one of a paragraph; a small letter tells.
+    begins = _SENTENCE_BEFORE.search(text[:start]) or (
+        not text[start].islower() and _LINE_BEFORE.search(text[:start])
+    )
+    return bool(begins) and _SENTENCE_BEHIND.match(text, end) is not None

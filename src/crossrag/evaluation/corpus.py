@@ -103,7 +103,7 @@ class ExactIndex:
         return [chunk]
 
     @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self, until: float | None = None) -> Iterator[None]:  # noqa: ARG002 - as an index's
         """Nobody writes."""
         yield
 

@@ -19,7 +19,8 @@ from crossrag.types import WORD_JOINER, Context, Scores, Source, Turn
 if TYPE_CHECKING:
     from crossrag.protocols import Embedder, Reranker
 
-_NUMERIC_BRACKET = re.compile(r"\[(?=[\d ,]+\])")
+_OWN = re.compile(r"\[(?= ?[0-9])|`+")
+"""What somebody who reads citations might take for a citation or for code."""
 _PASSAGE = 0.6
 """Weight of the log-odds of a passage's relevance beside the logit of a sentence in it."""
 _CERTAIN = 1e-6
@@ -76,7 +77,7 @@ class ExtractiveGenerator:
         ):
             block = "```" in quote.text
             gap = "" if position == 0 else "\n\n" if block else " "
-            literal = _NUMERIC_BRACKET.sub("[" + WORD_JOINER, quote.text)
+            literal = _OWN.sub(rf"\g<0>{WORD_JOINER}", quote.text)
             before = "\n" if block else " "
             # A mark on the line of a closing fence would keep the fence open.
             yield f"{gap}{literal}{before}[{quote.source.number}]"

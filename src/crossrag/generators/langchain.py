@@ -10,13 +10,37 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from crossrag import caller
 from crossrag.errors import ConfigError, GeneratorError, MissingExtraError
 
 if TYPE_CHECKING:
     from crossrag.types import Context, Turn
 
-_CUT_SHORT = {"length", "max_tokens", "MAX_TOKENS", "content_filter", "SAFETY"}
-"""What ends an answer before its time, as providers say it."""
+_LONGER = "Allow a longer answer, or ask for less"
+_OTHER_WORDS = "Put the question in other words"
+_LATER = "Try again later"
+_COMPLETE = {
+    *("stop", "stop_sequence", "end", "end_turn", "eos", "eos_token", "complete", "completed"),
+    *("tool_calls", "tool_use", "function_call"),
+}
+_ENDS = {
+    _LONGER: (
+        *("length", "max_length", "max_tokens", "max_output_tokens"),
+        *("model_length", "model_context_window_exceeded"),
+    ),
+    _OTHER_WORDS: (
+        *("content_filter", "content_filtered", "guardrail_intervened", "refusal", "error_toxic", "spii"),
+        *("safety", "recitation", "blocklist", "prohibited_content", "language"),
+    ),
+    _LATER: (
+        *("incomplete", "error", "error_limit", "abort", "aborted", "cancelled", "time_limit", "pause_turn"),
+        "malformed_function_call",
+    ),
+}
+_CUT_SHORT = {end: hint for hint, ends in _ENDS.items() for end in ends}
+"""What ends an answer before its time, as providers say it, in small letters; with what may help."""
+_STILL_GOING = {"", "none", "null", "not_finished", "in_progress"}
+_SAID_BY = ("finish_reason", "stop_reason", "stopReason", "done_reason")
 _PASSES = re.compile("Timeout|Connect|RateLimit|Overloaded|Unavailable|InternalServer")
 """Names of errors that may not come again."""
 _SECRET = re.compile(r"[A-Za-z0-9_\-]{20,}")
@@ -25,6 +49,9 @@ _LONGEST_QUOTE = 300
 
 class LangChainGenerator:
     """Streams the answer of a chat model of LangChain's.
+
+    A request that nobody waits for any more ends with its next piece, or by the provider's own time limit:
+    these packages have no way to interrupt one.
 
     Args:
         render: Turns question, context and history into chat messages (`role`, `content`).
@@ -65,16 +92,22 @@ class LangChainGenerator:
             GeneratorError: While iterating, where the model refuses, fails, or stops before it is done.
         """
         started = False
+        end = ""
         try:
             for chunk in self._model.stream(self._render(question, context, history)):
                 if text := str(chunk.text):
                     started = True
                     yield text
-                if (end := _end(chunk)) in _CUT_SHORT:
+                end = _end(chunk) or end
+                if end in _CUT_SHORT:
                     raise GeneratorError(
-                        f"The answer is incomplete: {self._name} stopped with {end!r}",
-                        hint="Allow a longer answer, or ask for less",
+                        f"The answer is incomplete: {self._name} stopped with {end!r}", hint=_CUT_SHORT[end]
                     )
+            if not started:
+                with_reason = f" (it stopped with {end!r})" if end else ""
+                raise GeneratorError(f"{self._name} wrote no text{with_reason}")
+            if end and end not in _COMPLETE:
+                caller.tell(f"{self._name} stopped with {end!r}: the answer may be incomplete")
         except GeneratorError:
             raise
         except Exception as error:  # noqa: BLE001 - every provider's package raises its own
@@ -104,8 +137,14 @@ def _made(name: str, options: dict[str, Any]) -> Any:
 
 
 def _end(chunk: Any) -> str:
+    """Why the model stopped, in small letters; "" as long as it goes on."""
     said = chunk.response_metadata or {}
-    return str(said.get("finish_reason") or said.get("stop_reason") or "")
+    unfinished = said.get("incomplete_details")
+    named = [unfinished.get("reason")] if isinstance(unfinished, dict) else []
+    named += [said.get(name) for name in _SAID_BY]
+    # `FinishReason.MAX_TOKENS` is the name of an enumeration's member.
+    ends = (str(name).rpartition(".")[2].lower() for name in named if name is not None)
+    return next((end for end in ends if end not in _STILL_GOING), "")
 
 
 def _failure(name: str, error: Exception, *, started: bool) -> GeneratorError:

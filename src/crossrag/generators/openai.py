@@ -10,6 +10,7 @@ import math
 import os
 import random
 import re
+import socket
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -18,6 +19,7 @@ from email.utils import parsedate_to_datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from crossrag import caller
 from crossrag.errors import GeneratorError
 
 if TYPE_CHECKING:
@@ -40,10 +42,12 @@ _CUT_SHORT = {
     "length": ("the model stopped at its token limit", "Raise the setting openai.max_tokens"),
     "model_length": ("the model stopped at its token limit", "Ask for a smaller context"),
     "content_filter": ("the server's content filter stopped the answer", "Put the question in other words"),
+    "refusal": ("the model refused to go on", "Put the question in other words"),
     "abort": ("the server aborted the answer", _LATER),
     "error": ("the server failed while it answered", _LATER),
 }
 """What ends an answer before its time, by finish reason: OpenAI's own and those of compatible servers."""
+_COMPLETE = {"stop", "tool_calls", "function_call", "eos", "eos_token", "stop_sequence", "end_turn"}
 
 
 class _AttemptError(Exception):
@@ -70,6 +74,9 @@ class _AttemptError(Exception):
 
 class OpenAIGenerator:
     """Streams the answer of a chat model. Keeps nothing open between answers; threads may share it.
+
+    When nobody waits any more (`crossrag.caller`), the connection is cut, wherever the request is, and no
+    further one is made.
 
     Args:
         render: Turns question, context and history into chat messages (`role`, `content`).
@@ -122,7 +129,7 @@ class OpenAIGenerator:
         return re.sub(r"(?<=//).*@", "", self._url.partition("?")[0]).rstrip("/")
 
     def stream(self, question: str, context: Context, history: Sequence[Turn] = ()) -> Iterator[str]:
-        """Pieces of text as the model writes them. Closing the iterator hangs up on the server.
+        """Pieces of text as the model writes them. Closing the iterator hangs up on the server, too.
 
         Raises:
             GeneratorError: At once where key or address cannot be used; while iterating where the server
@@ -140,11 +147,15 @@ class OpenAIGenerator:
             raise GeneratorError(f"{self._shown!r} is no http:// or https:// address", hint=_URL_HINT)
 
     def _pieces(self, messages: list[dict[str, str]]) -> Iterator[str]:
-        with self._client() as client:
+        line = _Line()
+        with self._client(line) as client:
             for tries in count(1):
                 started = False
                 try:
-                    with closing(self._attempt(client, messages)) as pieces:
+                    with (
+                        caller.interrupted_by(line.cut),
+                        closing(self._attempt(client, messages)) as pieces,
+                    ):
                         for piece in pieces:
                             started = True
                             yield piece
@@ -153,16 +164,20 @@ class OpenAIGenerator:
                     failure = self._translated(error)
                 # Raised out here, with no exception in flight: nothing of the request is chained to it.
                 wait = None if started or tries > self._max_retries else self._wait(failure, tries)
-                if wait is None:
+                if wait is not None:
+                    self._sleep(0.0 if caller.is_gone() else wait)
+                if wait is None or caller.is_gone():
                     raise failure.told(tries, started=started)
-                self._sleep(wait)
 
-    def _client(self) -> openai.OpenAI:
+    def _client(self, line: _Line) -> openai.OpenAI:
         import openai
 
         timeout = openai.Timeout(self._timeout, connect=min(self._timeout, _LONGEST_CONNECT))
         try:
-            return openai.OpenAI(api_key=self._key, base_url=self._url, timeout=timeout, max_retries=0)
+            http = openai.DefaultHttpxClient(timeout=timeout, event_hooks={"request": [line.watch]})
+            return openai.OpenAI(
+                api_key=self._key, base_url=self._url, timeout=timeout, max_retries=0, http_client=http
+            )
         except Exception as error:  # noqa: BLE001 - address, proxy, certificates: each raises its own class
             reason = self._quoted(error)
         raise GeneratorError(f"Cannot set up a connection to {self._shown}{reason}", hint=_URL_HINT)
@@ -186,6 +201,8 @@ class OpenAIGenerator:
                 if end and not pieces:
                     raise _AttemptError(f"the model {self._model!r} wrote no text (finish reason {end!r})")
                 if end:
+                    if end not in _COMPLETE:
+                        caller.tell(f"{self._model} stopped with {end!r}: the answer may be incomplete")
                     return
             kind = answer.response.headers.get("content-type", "")
         if not events and not kind.startswith("text/event-stream"):
@@ -258,6 +275,34 @@ class OpenAIGenerator:
         if len(text) > _LONGEST_QUOTE:
             text = text[: _LONGEST_QUOTE - 1] + "…"
         return f": {text.rstrip('. ')}" if text else ""
+
+
+class _Line:
+    """The connection of a request, which another thread may cut.
+
+    Closing a socket does not wake up who reads from it, and before the first byte there is no response that
+    could be closed. So the socket is shut down; the HTTP library says which it is by its trace.
+    """
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self._is_cut = False
+
+    def watch(self, request: Any) -> None:
+        """A hook of the HTTP library."""
+        request.extensions = {**request.extensions, "trace": self._trace}
+
+    def cut(self) -> None:
+        """Whoever reads gets an error at once."""
+        self._is_cut = True
+        if self._socket is not None:
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _trace(self, event: str, info: dict[str, Any]) -> None:
+        if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
+            self._socket = info["return_value"].get_extra_info("socket")
+            if self._is_cut:
+                self.cut()
 
 
 def _read(chunk: Any) -> tuple[str, str]:

@@ -34,7 +34,7 @@ def rank(
         until = time.monotonic() + _seconds(ticket)
         prepared = searching.prepare(rag, query, until=until)
         ranking = searching.rank(rag, prepared, top_k=top_k, where=where, until=until)
-        chosen = searching.choose(rag, ranking, top_k=top_k, relevant=False)
+        chosen = searching.choose(rag, ranking, top_k=top_k, relevant=False, until=until)
     service.ranked(ranking)
     first = {one.chunk.id for one in chosen.candidates}
     return replace(

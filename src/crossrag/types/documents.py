@@ -14,7 +14,8 @@ VARIANT = "Cross-Encoder"
 """What `metadata["variant"]` of every chunk says: which retrieval pattern made it."""
 
 WORD_JOINER = "\u2060"
-"""Escape inside generated text: `[` + WORD_JOINER + `12]` is a document's own bracket, not a citation.
+"""Escape inside generated text: `[` + WORD_JOINER + `12]` is a document's own bracket, not a citation; a
+backtick before it begins no code.
 
 Documents never hold the character (it is removed when they are loaded), and no answer ever shows it.
 """

@@ -10,6 +10,9 @@ const DEGRADED = {
   llm: "The language model did not answer: these are sentences of the sources.",
   grounding: "The check of the sentences did not work: what is marked as cited was not checked.",
   expansion: "The question was searched as it stands, without rewording.",
+  diversity: "Passages are the most relevant ones, also where they are alike.",
+  neighbours: "Passages come without what stands beside them in their documents.",
+  answer: "The time ran out before the answer was complete.",
 };
 
 /** A box with a heading and lines below it. `kind` is `calm`, `warning` or `error`. */
