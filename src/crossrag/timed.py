@@ -7,10 +7,23 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 _OVER = object()
+_HELPERS: ContextVar[list[threading.Thread] | None] = ContextVar("crossrag_helpers", default=None)
+
+
+@contextmanager
+def noting(helpers: list[threading.Thread]) -> Iterator[None]:
+    """Until the block ends, note every thread that is begun here: one that is left behind may work on."""
+    token = _HELPERS.set(helpers)
+    try:
+        yield
+    finally:
+        _HELPERS.reset(token)
 
 
 class Timed(Generic[Item]):
@@ -34,7 +47,12 @@ class Timed(Generic[Item]):
         left = threading.Event()
         # What the caller's thread works for, that thread works for too.
         context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(_run, self._items, passed, left), daemon=True).start()
+        run = (_run, self._items, passed, left)
+        helper = threading.Thread(target=context.run, args=run, daemon=True)
+        helpers = _HELPERS.get()
+        if helpers is not None:
+            helpers.append(helper)
+        helper.start()
         try:
             while True:
                 try:

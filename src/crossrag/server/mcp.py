@@ -19,7 +19,7 @@ from crossrag.types import Turn
 from . import documents, engine, uploads, wire
 from .auth import Principal
 from .problems import Problem, problem_of
-from .running import run_for
+from .running import run, run_for
 from .service import DEFAULT, Service
 from .tickets import Abandoned, Ticket
 
@@ -222,10 +222,12 @@ class Tools:
         return await self._done(ctx, work)
 
     async def _done(self, ctx: Context, work: Callable[[Ticket, Principal], T]) -> T:
-        """In turn, as whoever asks; what goes wrong is said without paths."""
-        who = self._principal(ctx)
+        """In turn, as whoever asks and while they wait; what goes wrong is said without paths."""
+        who, request = self._principal(ctx), ctx.request_context.request
         try:
-            return await run_for(self._service, who.name, lambda ticket: work(ticket, who))
+            if request is None:
+                return await run_for(self._service, who.name, lambda ticket: work(ticket, who))
+            return await run(request, self._service, lambda ticket: work(ticket, who))
         except (Problem, CrossragError, Abandoned) as error:
             problem = problem_of(error)
             raise ToolError(f"{problem.detail}. {problem.hint}".strip()) from None

@@ -54,8 +54,8 @@ class Service:
         self.limits = settings.server
         self.keys = Keys(settings.server, tenant=settings.index.tenant)
         self.admission = Admission(permits=self.limits.concurrency, queue_seconds=self.limits.queue_seconds)
-        # More threads than permits: one that a client has left may still wait for a language model.
-        self.threads = ThreadPoolExecutor(4 * self.limits.concurrency + 8, "crossrag")
+        self.threads = ThreadPoolExecutor(self.limits.concurrency, "crossrag")
+        """One for each permit."""
         self.state: State = "starting"
         self.warm = False
         """Whether the models have been loaded and used."""
