@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from .citations import CitationReader
 from .claims import ClaimReader, Sentence, states_something
-from .errors import GeneratorError
+from .errors import GeneratorError, reason
 from .prompt import NO_ANSWER, once_more, refuses
 from .timed import Timed
 from .types import (
@@ -177,7 +177,7 @@ class _Writing:
             if self._fallback is None or self._text or not error.retryable:
                 raise
             self._begin()
-            self._llm_failure = error.message
+            self._llm_failure = reason(error)
             yield from self._written(self._fallback.stream(question, self._context))
 
     def _written(self, pieces: Iterator[str]) -> Iterator[Event]:

@@ -17,8 +17,12 @@ A message has two parts: what went wrong and why, and `hint`, how to mend it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from difflib import get_close_matches
+
+_DISCREET: ContextVar[bool] = ContextVar("crossrag_discreet", default=False)
 
 
 class CrossragError(Exception):
@@ -103,8 +107,23 @@ def did_you_mean(wrong: str, choices: Iterable[str]) -> str:
     return f"{guess}Choices: {', '.join(known)}"
 
 
+@contextmanager
+def discreetly() -> Iterator[None]:
+    """Until the block ends, reasons are for other people's eyes: words of errors may hold keys, paths, texts."""
+    token = _DISCREET.set(True)
+    try:
+        yield
+    finally:
+        _DISCREET.reset(token)
+
+
 def reason(error: Exception) -> str:
-    """Why something failed, for a notice: the message of an error of ours, class and message of another's."""
+    """Why something failed, for a notice: the message of an error of ours, class and message of another's.
+
+    Within `discreetly` it is the class alone.
+    """
+    if _DISCREET.get():
+        return type(error).__name__
     if isinstance(error, CrossragError):
         return error.message
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from crossrag.errors import discreetly
 from crossrag.timed import noting
 
 from .admission import Overloaded
@@ -105,7 +106,7 @@ class Held:
         context = contextvars.copy_context()
 
         def working() -> T:
-            with working_for(self._ticket), noting(self._helpers):
+            with working_for(self._ticket), noting(self._helpers), discreetly():
                 self._ticket.check()
                 return work()
 
