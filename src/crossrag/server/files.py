@@ -14,7 +14,7 @@ from crossrag.pipeline import Rag
 from . import documents, uploads
 from .problems import Problem
 from .routing import Router
-from .running import run
+from .running import opened, run
 from .schemas import Collection, DocumentReply, DocumentsReply, TextReply, UploadReply
 from .service import DEFAULT, Service
 
@@ -80,7 +80,7 @@ class Files:
         contains: Annotated[str, Query(max_length=256)] = "",
     ) -> dict[str, Any]:
         """What a collection holds, in order of source."""
-        rag, folder = self._place(request, collection)
+        rag, folder = await self._place(request, collection)
 
         def work(_: object) -> dict[str, Any]:
             found = list(documents.entries(rag).values())
@@ -93,7 +93,7 @@ class Files:
     async def upload(self, request: Request, collection: Place = DEFAULT) -> dict[str, Any]:
         """Index files; one that cannot be read fails alone."""
         limits = self._service.limits
-        rag, folder = self._place(request, collection)
+        self._service.made(collection, request.state.principal.tenant)  # 404 before the body is read
         try:
             async with request.form(max_files=limits.upload_files, max_fields=4) as form:
                 given = [
@@ -103,13 +103,14 @@ class Files:
                 ]
                 if not given:
                     raise Problem(422, "There is no part named files", hint="Send multipart/form-data")
+                rag, folder = await self._place(request, collection)
                 return await run(request, self._service, lambda _: uploads.store(rag, folder, given))
         except MultiPartException as error:
             raise Problem(422, error.message) from None
 
     async def one(self, request: Request, document_id: str, collection: Place = DEFAULT) -> dict[str, Any]:
         """A document."""
-        rag, folder = self._place(request, collection)
+        rag, folder = await self._place(request, collection)
 
         def work(_: object) -> dict[str, Any]:
             entry = documents.find_entry(rag, document_id)
@@ -126,7 +127,7 @@ class Files:
         end: Offset | None = None,
     ) -> dict[str, Any]:
         """A document's text as it was indexed, from `start` on; offsets are those of citations."""
-        rag, _ = self._place(request, collection)
+        rag, _ = await self._place(request, collection)
 
         def work(_: object) -> dict[str, Any]:
             entry = documents.find_entry(rag, document_id)
@@ -158,7 +159,7 @@ class Files:
 
     async def delete(self, request: Request, document_id: str, collection: Place = DEFAULT) -> Response:
         """Delete an uploaded document."""
-        rag, folder = self._place(request, collection)
+        rag, folder = await self._place(request, collection)
 
         def work(_: object) -> None:
             entry = documents.find_entry(rag, document_id)
@@ -172,8 +173,7 @@ class Files:
         await run(request, self._service, work)
         return Response(status_code=204)
 
-    def _place(self, request: Request, collection: Collection) -> tuple[Rag, Path]:
+    async def _place(self, request: Request, collection: Collection) -> tuple[Rag, Path]:
         """The index that is meant, and where its uploads are."""
-        service, tenant = self._service, request.state.principal.tenant
-        rag = service.rag(collection, tenant)
-        return rag, service.uploads(collection, tenant)
+        rag = await opened(request, self._service, collection)
+        return rag, self._service.uploads(collection, request.state.principal.tenant)

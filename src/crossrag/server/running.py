@@ -24,6 +24,8 @@ from .tickets import Abandoned, Ticket, working_for
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from crossrag.pipeline import Rag
+
     from .service import Service
 
 T = TypeVar("T")
@@ -52,6 +54,22 @@ async def run(
     async with _watched(request, ticket) as left, admitted(service, ticket, left) as held:
         job = held.start(lambda: work(ticket))
         return await _first(job, left, ticket)
+
+
+async def opened(
+    request: Request, service: Service, collection: str | None, *, seconds: float | None = None
+) -> Rag:
+    """The index of a collection for whoever asks; the body must have been read.
+
+    The first one to ask waits in a thread while it is made, and in the queue, since models may load slowly.
+
+    Raises:
+        Problem: There is no such collection; or as `run`.
+    """
+    tenant = request.state.principal.tenant
+    if (made := service.made(collection, tenant)) is not None:
+        return made
+    return await run(request, service, lambda _: service.rag(collection, tenant), seconds=seconds)
 
 
 async def run_for(service: Service, key: str, work: Callable[[Ticket], T]) -> T:

@@ -86,8 +86,8 @@ class Service:
             root = self.limits.uploads / collection
         return root / (f"tenant-{tenant}" if tenant else "shared")
 
-    def rag(self, collection: str | None, tenant: str) -> Rag:
-        """The one for a collection and a tenant, made at first use.
+    def made(self, collection: str | None, tenant: str) -> Rag | None:
+        """The one for a collection and a tenant, if it has been made; never waits.
 
         Raises:
             Problem: There is no such collection.
@@ -95,6 +95,17 @@ class Service:
         name = collection or DEFAULT
         if name not in self.collections:
             raise Problem(404, f"There is no collection {name[:64]!r}", code="not_found")
+        return self._rags.get((name, tenant))
+
+    def rag(self, collection: str | None, tenant: str) -> Rag:
+        """The same, made at first use, which loads models: not for the event loop (`running.opened`).
+
+        Raises:
+            Problem: There is no such collection.
+        """
+        if (known := self.made(collection, tenant)) is not None:
+            return known
+        name = collection or DEFAULT
         with self._making:
             found = self._rags.get((name, tenant))
             if found is None:
