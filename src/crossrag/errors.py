@@ -109,7 +109,7 @@ def did_you_mean(wrong: str, choices: Iterable[str]) -> str:
 
 @contextmanager
 def discreetly() -> Iterator[None]:
-    """Until the block ends, reasons are for other people's eyes: words of errors may hold keys, paths, texts."""
+    """Until the block ends, reasons are for other people's eyes: words may hold keys, paths, texts."""
     token = _DISCREET.set(True)
     try:
         yield

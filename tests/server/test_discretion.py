@@ -1,4 +1,4 @@
-"""What a failing part says stays inside: it may hold keys, paths and texts. Clients and logs get its class."""
+"""What a failing part says stays inside, since it may hold keys and texts. Clients and logs get its class."""
 
 from __future__ import annotations
 

@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import pytest
 
 from .conftest import wait_until
 from .test_load import answers, listening_early
 
 if TYPE_CHECKING:
+    import pytest
+
     from crossrag.server.service import Service
 
 QUESTION = "How do I restore a backup?"

@@ -132,6 +132,7 @@ class Native:
         if asked.kind == "passage" and len(asked.passages) != 1:
             raise Problem(422, "Feedback on a passage names exactly one")
         principal = request.state.principal
+        self._feedback.check_rate(principal.name)
         rag = await opened(request, service, asked.collection)
         place = self._feedback.place(asked.collection or DEFAULT, principal.tenant)
         written = await run(request, service, lambda _: self._feedback.note(rag, place, asked))
