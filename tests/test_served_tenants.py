@@ -1,4 +1,4 @@
-"""A tenant of a collection on a Qdrant server that another process exchanges: nobody keeps the old manifest."""
+"""A tenant of a collection on a Qdrant server that another process exchanges: no stale manifest."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """`/api/v1/documents`: listed, uploaded, read and deleted."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from crossrag.pipeline import Rag
 
 from . import documents, uploads
 from .problems import Problem
-from .routing import Router
+from .routing import Policy, Router
 from .running import opened, run
 from .schemas import Collection, DocumentReply, DocumentsReply, TextReply, UploadReply
 from .service import DEFAULT, Service
@@ -40,6 +41,18 @@ _BODY = {
         },
     }
 }
+_OPERATIONS = {"one": "document", "text": "document_text", "delete": "delete_document"}
+"""What the description calls what can be done with one document."""
+
+
+def _linked(place: str) -> dict[int | str, Any]:
+    """What the description says of a reply that names a document: what can be done with it."""
+    links = {
+        name: {"operationId": name, "parameters": {"document_id": place}} for name in _OPERATIONS.values()
+    }
+    return {200: {"links": links}}
+
+
 Place = Annotated[str, Query(pattern="^[A-Za-z0-9_-]{1,63}$")]
 Offset = Annotated[int, Query(ge=0, le=2**53)]
 
@@ -55,7 +68,12 @@ class Files:
         one = "/api/v1/documents/{document_id}"
         add = router.add
         add(
-            "GET", "/api/v1/documents", self.every, "read", response_model=DocumentsReply, responses=responses
+            "GET",
+            "/api/v1/documents",
+            self.every,
+            "read",
+            response_model=DocumentsReply,
+            responses=responses | _linked("$response.body#/documents/0/id"),
         )
         add(
             "POST",
@@ -64,12 +82,17 @@ class Files:
             "write",
             upload=True,
             response_model=UploadReply,
-            responses=responses,
+            responses=responses | _linked("$response.body#/files/0/document_id"),
             openapi_extra=_BODY,
         )
-        add("GET", one, self.one, "read", response_model=DocumentReply, responses=responses)
-        add("GET", f"{one}/text", self.text, "read", response_model=TextReply, responses=responses)
-        add("DELETE", one, self.delete, "write", status_code=204, responses=responses)
+        of_one: tuple[tuple[str, str, Callable[..., Any], Policy, dict[str, Any]], ...] = (
+            ("GET", one, self.one, "read", {"response_model": DocumentReply}),
+            ("GET", f"{one}/text", self.text, "read", {"response_model": TextReply}),
+            ("DELETE", one, self.delete, "write", {"status_code": 204}),
+        )
+        for method, path, endpoint, policy, rest in of_one:
+            name = _OPERATIONS[endpoint.__name__]
+            add(method, path, endpoint, policy, responses=responses, operation_id=name, **rest)
 
     async def every(
         self,
