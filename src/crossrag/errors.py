@@ -4,6 +4,7 @@ CrossragError                     exit code 1
  ├─ UsageError                    2   the call was wrong: unknown option, empty question, missing path
  ├─ StoreError                    3   the index cannot be read or written
  │   ├─ StoreLockedError              another process holds it
+ │   ├─ StoreSlowError                it did not answer within the deadline
  │   └─ IndexMissingError             there is none yet
  ├─ ModelError                    4   a model is missing, cut or unusable
  ├─ MissingExtraError             4   an optional package is not installed
@@ -53,6 +54,10 @@ class StoreError(CrossragError):
 
 class StoreLockedError(StoreError):
     """Another process has the index open."""
+
+
+class StoreSlowError(StoreError):
+    """The index did not answer within the deadline."""
 
 
 class IndexMissingError(StoreError):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from . import calibrating, conversation, diversity, expansion, likeness, loading, reranking, retrieval
-from .errors import StoreError, UsageError, reason
+from .errors import StoreSlowError, UsageError, reason
 from .timed import within
 from .types import Candidate, Expansion, Ranking, Rankings, SparseVector, Truncated, Turn, Where
 
@@ -327,7 +327,7 @@ class _InTime:
         try:
             return within(lambda: self._index.search(dense, sparse, limit=limit, where=where), self._until)
         except TimeoutError:
-            raise StoreError(
+            raise StoreSlowError(
                 "The index did not answer in time", hint="Allow more time by a longer deadline"
             ) from None
 
