@@ -44,7 +44,8 @@ def test_public_names() -> None:
         ),
         *("Source", "Turn", "Unsupported"),
         *("CrossragError", "UsageError", "ConfigError", "FingerprintError", "LoadError", "MissingExtraError"),
-        *("ModelError", "GeneratorError", "StoreError", "StoreLockedError", "IndexMissingError"),
+        *("ModelError", "GeneratorError", "StoreError", "StoreLockedError", "StoreSlowError"),
+        "IndexMissingError",
     }
 
 

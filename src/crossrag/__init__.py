@@ -22,6 +22,7 @@ from .errors import MissingExtraError as MissingExtraError
 from .errors import ModelError as ModelError
 from .errors import StoreError as StoreError
 from .errors import StoreLockedError as StoreLockedError
+from .errors import StoreSlowError as StoreSlowError
 from .errors import UsageError as UsageError
 from .pipeline import Rag as Rag
 

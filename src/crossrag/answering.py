@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from .citations import CitationReader
 from .claims import ClaimReader, Sentence, states_something
-from .errors import GeneratorError
+from .errors import GeneratorError, reason
 from .prompt import NO_ANSWER, once_more, refuses
 from .timed import Timed
 from .types import (
@@ -196,7 +196,7 @@ class _Writing:
             if self._fallback is None or shown or not error.retryable:
                 raise
             self._begin()
-            self._llm_failure = error.message
+            self._llm_failure = reason(error)
             pieces = self._fallback.stream(question, self._context)
             yield from self._written(Timed(pieces, self._deadline, of=self._fallback.fingerprint))
 

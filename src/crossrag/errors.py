@@ -4,6 +4,7 @@ CrossragError                     exit code 1
  ├─ UsageError                    2   the call was wrong: unknown option, empty question, missing path
  ├─ StoreError                    3   the index cannot be read or written
  │   ├─ StoreLockedError              another process holds it
+ │   ├─ StoreSlowError                it did not answer within the deadline
  │   └─ IndexMissingError             there is none yet
  ├─ ModelError                    4   a model is missing, cut or unusable
  ├─ MissingExtraError             4   an optional package is not installed
@@ -17,8 +18,12 @@ A message has two parts: what went wrong and why, and `hint`, how to mend it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from difflib import get_close_matches
+
+_DISCREET: ContextVar[bool] = ContextVar("crossrag_discreet", default=False)
 
 
 class CrossragError(Exception):
@@ -49,6 +54,10 @@ class StoreError(CrossragError):
 
 class StoreLockedError(StoreError):
     """Another process has the index open."""
+
+
+class StoreSlowError(StoreError):
+    """The index did not answer within the deadline."""
 
 
 class IndexMissingError(StoreError):
@@ -103,8 +112,23 @@ def did_you_mean(wrong: str, choices: Iterable[str]) -> str:
     return f"{guess}Choices: {', '.join(known)}"
 
 
+@contextmanager
+def discreetly() -> Iterator[None]:
+    """Until the block ends, reasons are for other people's eyes: words may hold keys, paths, texts."""
+    token = _DISCREET.set(True)
+    try:
+        yield
+    finally:
+        _DISCREET.reset(token)
+
+
 def reason(error: Exception) -> str:
-    """Why something failed, for a notice: the message of an error of ours, class and message of another's."""
+    """Why something failed, for a notice: the message of an error of ours, class and message of another's.
+
+    Within `discreetly` it is the class alone.
+    """
+    if _DISCREET.get():
+        return type(error).__name__
     if isinstance(error, CrossragError):
         return error.message
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

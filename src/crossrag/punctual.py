@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from .errors import StoreError
+from .errors import StoreSlowError
 from .timed import within
 
 if TYPE_CHECKING:
@@ -76,6 +76,6 @@ def _answering() -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
-        raise StoreError(
+        raise StoreSlowError(
             f"The index did not answer in time: {error}", hint="Allow more time by a longer deadline"
         ) from None

@@ -57,6 +57,10 @@ class ServerSettings(Section):
     json_depth: int = Field(64, ge=4, description="deepest nesting of JSON")
     upload_bytes: int = Field(67_108_864, ge=1_024, description="largest upload")
     upload_files: int = Field(32, ge=1, description="files of an upload")
+    feedback_bytes: int = Field(
+        16_777_216, ge=1_024, description="most feedback that is kept, for a collection and a tenant"
+    )
+    feedback_per_minute: int = Field(60, ge=1, description="thumbs of one key in a minute")
     question_characters: int = Field(65_536, ge=1, description="longest question")
     history_turns: int = Field(64, ge=0, description="earlier turns of a conversation")
     top_k: int = Field(100, ge=1, le=1_000, description="passages of a search")

@@ -11,6 +11,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import ClassVar, Generic, TypeVar
 
 from .caller import Caller
@@ -19,6 +21,17 @@ Item = TypeVar("Item")
 _OVER = object()
 MOST_LEFT = 32
 """Calls of one kind that may be left behind and still run; while they are so many, no further one begins."""
+_HELPERS: ContextVar[list[threading.Thread] | None] = ContextVar("crossrag_helpers", default=None)
+
+
+@contextmanager
+def noting(helpers: list[threading.Thread]) -> Iterator[None]:
+    """Until the block ends, note every thread that is begun here: one that is left behind may work on."""
+    token = _HELPERS.set(helpers)
+    try:
+        yield
+    finally:
+        _HELPERS.reset(token)
 
 
 class Timed(Generic[Item]):
@@ -136,7 +149,10 @@ class _Apart:
             raise TimeoutError(f"{left} earlier calls of {self._of} have not come back yet")
         # What the caller's thread works for, that thread works for too.
         context = self._caller.context()
-        threading.Thread(target=context.run, args=(self._run,), daemon=True).start()
+        thread = threading.Thread(target=context.run, args=(self._run,), daemon=True)
+        if (helpers := _HELPERS.get()) is not None:
+            helpers.append(thread)
+        thread.start()
 
     def next(self, seconds: float) -> object:
         """What comes next; `queue.Empty` where nothing does in time."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from .claims import Sentence, states_something
+from .errors import reason
 from .lexical import find_all_words, find_run, signs
 from .prompt import refuses
 from .timed import within
@@ -148,7 +149,7 @@ class Checker:
             self.failure = f"Some claims were not checked: {error}"
             return [None] * len(pairs)
         except Exception as error:  # noqa: BLE001 - an answer is better than none, whatever a model does
-            self.failure = f"The claims were not checked: {error}"
+            self.failure = f"The claims were not checked: {reason(error)}"
             return [None] * len(pairs)
         if len(said) != len(pairs) or not all(math.isfinite(value) for value in said):
             self.failure = "Some claims were not checked: the grounding model gave no number"

@@ -69,6 +69,17 @@ def test_no_text_is_slow(page: Page) -> None:
         "\\" * 50_000,
         " " * 50_000,
     ]
+    # Each of these took time by the square of its length once.
+    hard += [
+        "# a" + " " * 80_000 + "b",
+        "[a](" + " " * 80_000 + "](b)",
+        "a\n" * 80_000,
+        "- a\n" + "\n" * 80_000 + "  b",
+        "a|b\n-" + " " * 80_000 + "x|",
+        "x ``` y\n" * 10_000 + "`",
+        "`a ``b " * 12_000,
+        "https://a.b/" + "." * 80_000 + "a",
+    ]
     took: list[float] = page.evaluate(
         """async (texts) => {
           const { renderProse } = await import('/static/prose.js');

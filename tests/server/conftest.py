@@ -23,7 +23,7 @@ from crossrag.server_settings import ServerSettings
 from crossrag.testing import HashedEmbedder, HashedTerms, OverlapReranker
 
 if TYPE_CHECKING:
-    from crossrag.protocols import Generator, Reranker
+    from crossrag.protocols import Embedder, Generator, Reranker
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,12 @@ class Running:
 
 
 def made(
-    folder: Path, *, reranker: Reranker | None = None, generator: Generator | None = None, **limits: Any
+    folder: Path,
+    *,
+    embedder: Embedder | None = None,
+    reranker: Reranker | None = None,
+    generator: Generator | None = None,
+    **limits: Any,
 ) -> Service:
     """A service of fakes."""
     settings = Settings(
@@ -46,7 +51,7 @@ def made(
     )
     return Service(
         settings,
-        embedder=HashedEmbedder(),
+        embedder=embedder or HashedEmbedder(),
         sparse_encoder=HashedTerms(),
         reranker=reranker or OverlapReranker(),
         generator=generator,

@@ -219,6 +219,21 @@ def test_time_that_is_up(make: Callable[..., Service]) -> None:
             assert 0.4 <= time.monotonic() - started < 1.5
 
 
+def test_an_index_that_is_too_slow_is_time_that_is_up(
+    make: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = make()
+    index = service.rag(None, "").index
+    search = index.search
+    with listening(service) as found:
+        monkeypatch.setattr(
+            index, "search", lambda *asked, **rest: (time.sleep(1), search(*asked, **rest))[1]
+        )
+        reply = httpx.post(f"{found.url}/api/v1/search", json=ASK | {"timeout": 0.3}, timeout=20)
+        assert (reply.status_code, reply.json()["code"]) == (504, "timeout")
+        assert "longer timeout" in reply.json()["hint"]
+
+
 def test_a_stream_ends_in_time_and_with_one_last_event(make: Callable[..., Service]) -> None:
     with listening(make(generator=EndlessGenerator())) as found:
         started = time.monotonic()

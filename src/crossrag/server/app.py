@@ -23,7 +23,7 @@ from .observing import Observer
 from .openai import OpenAI
 from .pages import Pages
 from .rerank import Rerank
-from .routing import Router
+from .routing import KEY, Router
 from .schemas import ProblemReply
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def create_app(service: Service) -> FastAPI:
     )
     service.batch_ran, service.ranked = observer.batch, observer.ranked
     app.state.observer, app.state.service = observer, service
-    router = Router(app)
+    locked = service.keys.required
+    router = Router(app, locked=locked)
     router.open("/openapi.json")
     problems = _failures(ProblemReply, "application/problem+json")
     Health(service, observer).register(router, problems)
@@ -86,9 +87,18 @@ def create_app(service: Service) -> FastAPI:
     app.state.sessions = _add_mcp(router, service)
     errors.register(app)
     router.check()
+    if locked:
+        app.openapi = lambda: _with_key(FastAPI.openapi(app))  # type: ignore[method-assign]
     app.state.router = router
     app.add_middleware(Gate, service=service, router=router, observer=observer)
     return app
+
+
+def _with_key(description: dict[str, Any]) -> dict[str, Any]:
+    """The description with the one way to show a key."""
+    bearer = {"type": "http", "scheme": "bearer"}
+    description["components"]["securitySchemes"] = {KEY: bearer}
+    return description
 
 
 def _add_mcp(router: Router, service: Service) -> Any:

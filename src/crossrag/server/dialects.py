@@ -2,19 +2,25 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from .schemas import Text
 
 
-class ContentPart(BaseModel):
+class Asked(BaseModel):
+    """What a client sends: of the types that the description says."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class ContentPart(Asked):
     """A part of a message; only text is read."""
 
     type: str
     text: str = ""
 
 
-class ChatMessage(BaseModel):
+class ChatMessage(Asked):
     """A message. Those of the system are the operator's business here, and not read."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
@@ -28,13 +34,13 @@ class ChatMessage(BaseModel):
         return self.content or ""
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(Asked):
     """Of a streamed completion."""
 
     include_usage: bool | None = False
 
 
-class RagOptions(BaseModel):
+class RagOptions(Asked):
     """What no other server knows: `extra_body={"rag": {…}}`."""
 
     collection: str | None = Field(None, max_length=63)
@@ -42,7 +48,7 @@ class RagOptions(BaseModel):
     timeout: float | None = Field(None, gt=0, le=86_400, allow_inf_nan=False)
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(Asked):
     """`POST /v1/chat/completions`."""
 
     model: str = Field("rag", max_length=128, examples=["rag"])
@@ -52,7 +58,7 @@ class ChatRequest(BaseModel):
     rag: RagOptions | None = None
 
 
-class EmbeddingsRequest(BaseModel):
+class EmbeddingsRequest(Asked):
     """`POST /v1/embeddings`."""
 
     input: str | list[str] = Field(examples=["A text."])
@@ -62,7 +68,7 @@ class EmbeddingsRequest(BaseModel):
     input_type: Literal["query", "document"] | None = None
 
 
-class RerankDocument(BaseModel):
+class RerankDocument(Asked):
     """A document as an object."""
 
     text: str
@@ -71,7 +77,7 @@ class RerankDocument(BaseModel):
 Count = Annotated[int, Field(ge=0, le=2**31)]
 
 
-class RerankRequest(BaseModel):
+class RerankRequest(Asked):
     """`POST /v1/rerank`, `/v2/rerank`: what Cohere, Jina and vLLM ask, together."""
 
     model: str = Field("", max_length=256)
@@ -82,7 +88,7 @@ class RerankRequest(BaseModel):
     raw_scores: bool | None = Field(default=False, description="logits in place of relevance from 0 to 1")
 
 
-class TeiRequest(BaseModel):
+class TeiRequest(Asked):
     """`POST /rerank` in TEI's way, or in Cohere's where it has `documents`."""
 
     query: Text

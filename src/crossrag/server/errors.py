@@ -32,7 +32,10 @@ def register(app: FastAPI) -> None:
     async def told(request: Request, error: Exception) -> Response:
         if isinstance(error, Abandoned):
             return Response(status_code=499)  # for the log; nobody reads it
-        return respond(request, reply_of(_translated(error), request))
+        problem = reply_of(_translated(error), request)
+        if problem.status == 405:
+            problem.allow = ", ".join(app.state.router.methods(request.scope))
+        return respond(request, problem)
 
     for kind in (Problem, CrossragError, Abandoned, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, told)
@@ -48,10 +51,7 @@ def _translated(error: Exception) -> Exception:
     if isinstance(error, RequestValidationError):
         return Problem(422, _first(error.errors()))
     if isinstance(error, HTTPException):
-        made = Problem(error.status_code, str(error.detail))
-        if error.headers and "Allow" in error.headers:
-            made.allow = error.headers["Allow"]
-        return made
+        return Problem(error.status_code, str(error.detail))
     return error
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .schemas import FeedbackRequest, JudgedPassage
     from .service import Service
 
+_LOG, _JUDGEMENTS = "feedback.jsonl", "judgements.jsonl"
+_MINUTE = 60.0
 _QUOTE = 200
 """Characters of a passage that name it, in an index that may be cut anew."""
 
@@ -31,6 +33,8 @@ class Feedback:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._lock = threading.Lock()
+        self._minutes: dict[str, tuple[float, int]] = {}
+        """By key: when its minute began, and how many thumbs it has had since."""
 
     def place(self, collection: str, tenant: str) -> Path:
         """The folder for a collection and a tenant; both names are the settings', never a request's."""
@@ -38,11 +42,29 @@ class Feedback:
         shared = root / collection if self._service.limits.feedback else root
         return shared / f"tenant-{tenant}" if tenant else shared
 
+    def check_rate(self, key: str) -> None:
+        """Count one more thumb of this key; on the event loop, as nothing waits here.
+
+        Raises:
+            Problem: 429, it has had as many as a minute may have.
+        """
+        now, most = time.monotonic(), self._service.limits.feedback_per_minute
+        self._minutes = {name: one for name, one in self._minutes.items() if now < one[0] + _MINUTE}
+        began, count = self._minutes.get(key, (now, 0))
+        if count >= most:
+            raise Problem(
+                429,
+                f"More than {most} thumbs in a minute",
+                hint="Try again later, or raise server.feedback_per_minute",
+                retry_after=began + _MINUTE - now,
+            )
+        self._minutes[key] = began, count + 1
+
     def note(self, rag: Rag, place: Path, given: FeedbackRequest) -> str:
         """Write it down; the id under which it is in the log.
 
         Raises:
-            Problem: A passage is not in the index.
+            Problem: A passage is not in the index; or 413, there is no room for more.
         """
         judged = [_place_of(rag, passage) for passage in given.passages]
         written = f"f{uuid.uuid4().hex[:24]}"
@@ -57,25 +79,42 @@ class Feedback:
             "reason": given.reason,
             "passages": judged,
         }
+        line = _line(entry)
+        stands = [{"question": question, **one} for one in judged] if given.verdict == "up" else []
         with self._lock:
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with (place / "feedback.jsonl").open("a", encoding="utf-8") as log:
-                log.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            self._check_room(place, sum(len(text.encode()) for text in (line, *map(_line, stands))))
+            with (place / _LOG).open("a", encoding="utf-8") as log:
+                log.write(line)
             # A bad answer does not make its passages bad: only a thumb on the passage itself takes one back.
             if judged and (given.verdict == "up" or given.kind == "passage"):
-                _judge(place / "judgements.jsonl", question, judged, up=given.verdict == "up")
+                _judge(place / _JUDGEMENTS, question, judged, stands)
         return written
 
+    def _check_room(self, place: Path, more: int) -> None:
+        files = (place / _LOG, place / _JUDGEMENTS)
+        size = sum(file.stat().st_size for file in files if file.is_file())
+        if size + more > self._service.limits.feedback_bytes:
+            raise Problem(
+                413,
+                "There is no room for more feedback",
+                hint=f"Move {_LOG} away, or raise server.feedback_bytes",
+                code="feedback_full",
+            )
 
-def _judge(file: Path, question: str, judged: list[dict[str, str]], *, up: bool) -> None:
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _judge(file: Path, question: str, judged: list[dict[str, str]], stands: list[dict[str, str]]) -> None:
     """What stands afterwards, written in one step."""
     rows = _rows(file)
     named = {(question, one["source"], one["quote"]) for one in judged}
     rows = [row for row in rows if (row["question"], row["source"], row.get("quote", "")) not in named]
-    if up:
-        rows += [{"question": question, **one} for one in judged]
+    rows += stands
     partial = file.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    partial.write_text("".join(map(_line, rows)), encoding="utf-8")
     partial.replace(file)
 
 

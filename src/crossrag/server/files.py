@@ -1,5 +1,6 @@
 """`/api/v1/documents`: listed, uploaded, read and deleted."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +14,8 @@ from crossrag.pipeline import Rag
 
 from . import documents, uploads
 from .problems import Problem
-from .routing import Router
-from .running import run
+from .routing import Policy, Router
+from .running import opened, run
 from .schemas import Collection, DocumentReply, DocumentsReply, TextReply, UploadReply
 from .service import DEFAULT, Service
 
@@ -40,6 +41,18 @@ _BODY = {
         },
     }
 }
+_OPERATIONS = {"one": "document", "text": "document_text", "delete": "delete_document"}
+"""What the description calls what can be done with one document."""
+
+
+def _linked(place: str) -> dict[int | str, Any]:
+    """What the description says of a reply that names a document: what can be done with it."""
+    links = {
+        name: {"operationId": name, "parameters": {"document_id": place}} for name in _OPERATIONS.values()
+    }
+    return {200: {"links": links}}
+
+
 Place = Annotated[str, Query(pattern="^[A-Za-z0-9_-]{1,63}$")]
 Offset = Annotated[int, Query(ge=0, le=2**53)]
 
@@ -55,7 +68,12 @@ class Files:
         one = "/api/v1/documents/{document_id}"
         add = router.add
         add(
-            "GET", "/api/v1/documents", self.every, "read", response_model=DocumentsReply, responses=responses
+            "GET",
+            "/api/v1/documents",
+            self.every,
+            "read",
+            response_model=DocumentsReply,
+            responses=responses | _linked("$response.body#/documents/0/id"),
         )
         add(
             "POST",
@@ -64,12 +82,17 @@ class Files:
             "write",
             upload=True,
             response_model=UploadReply,
-            responses=responses,
+            responses=responses | _linked("$response.body#/files/0/document_id"),
             openapi_extra=_BODY,
         )
-        add("GET", one, self.one, "read", response_model=DocumentReply, responses=responses)
-        add("GET", f"{one}/text", self.text, "read", response_model=TextReply, responses=responses)
-        add("DELETE", one, self.delete, "write", status_code=204, responses=responses)
+        of_one: tuple[tuple[str, str, Callable[..., Any], Policy, dict[str, Any]], ...] = (
+            ("GET", one, self.one, "read", {"response_model": DocumentReply}),
+            ("GET", f"{one}/text", self.text, "read", {"response_model": TextReply}),
+            ("DELETE", one, self.delete, "write", {"status_code": 204}),
+        )
+        for method, path, endpoint, policy, rest in of_one:
+            name = _OPERATIONS[endpoint.__name__]
+            add(method, path, endpoint, policy, responses=responses, operation_id=name, **rest)
 
     async def every(
         self,
@@ -80,7 +103,7 @@ class Files:
         contains: Annotated[str, Query(max_length=256)] = "",
     ) -> dict[str, Any]:
         """What a collection holds, in order of source."""
-        rag, folder = self._place(request, collection)
+        rag, folder = await self._place(request, collection)
 
         def work(_: object) -> dict[str, Any]:
             found = list(documents.entries(rag).values())
@@ -93,7 +116,7 @@ class Files:
     async def upload(self, request: Request, collection: Place = DEFAULT) -> dict[str, Any]:
         """Index files; one that cannot be read fails alone."""
         limits = self._service.limits
-        rag, folder = self._place(request, collection)
+        self._service.made(collection, request.state.principal.tenant)  # 404 before the body is read
         try:
             async with request.form(max_files=limits.upload_files, max_fields=4) as form:
                 given = [
@@ -103,13 +126,14 @@ class Files:
                 ]
                 if not given:
                     raise Problem(422, "There is no part named files", hint="Send multipart/form-data")
+                rag, folder = await self._place(request, collection)
                 return await run(request, self._service, lambda _: uploads.store(rag, folder, given))
         except MultiPartException as error:
             raise Problem(422, error.message) from None
 
     async def one(self, request: Request, document_id: str, collection: Place = DEFAULT) -> dict[str, Any]:
         """A document."""
-        rag, folder = self._place(request, collection)
+        rag, folder = await self._place(request, collection)
 
         def work(_: object) -> dict[str, Any]:
             entry = documents.find_entry(rag, document_id)
@@ -126,7 +150,7 @@ class Files:
         end: Offset | None = None,
     ) -> dict[str, Any]:
         """A document's text as it was indexed, from `start` on; offsets are those of citations."""
-        rag, _ = self._place(request, collection)
+        rag, _ = await self._place(request, collection)
 
         def work(_: object) -> dict[str, Any]:
             entry = documents.find_entry(rag, document_id)
@@ -158,7 +182,7 @@ class Files:
 
     async def delete(self, request: Request, document_id: str, collection: Place = DEFAULT) -> Response:
         """Delete an uploaded document."""
-        rag, folder = self._place(request, collection)
+        rag, folder = await self._place(request, collection)
 
         def work(_: object) -> None:
             entry = documents.find_entry(rag, document_id)
@@ -172,8 +196,7 @@ class Files:
         await run(request, self._service, work)
         return Response(status_code=204)
 
-    def _place(self, request: Request, collection: Collection) -> tuple[Rag, Path]:
+    async def _place(self, request: Request, collection: Collection) -> tuple[Rag, Path]:
         """The index that is meant, and where its uploads are."""
-        service, tenant = self._service, request.state.principal.tenant
-        rag = service.rag(collection, tenant)
-        return rag, service.uploads(collection, tenant)
+        rag = await opened(request, self._service, collection)
+        return rag, self._service.uploads(collection, request.state.principal.tenant)

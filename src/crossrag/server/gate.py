@@ -146,8 +146,10 @@ class Gate:
         ) and length == "0":
             return receive
         body = await _whole(receive, most, until)
-        if "json" in request.headers.get("content-type", "") and _depth(body) > limits.json_depth:
+        # Whatever the request calls it: the parsers behind this go by rules of their own.
+        if _depth(body) > limits.json_depth:
             raise Problem(422, f"The JSON is nested deeper than {limits.json_depth}")
+        _check_text(body)
         return _replayed(body, receive)
 
 
@@ -228,6 +230,38 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replayed
+
+
+_SURROGATE = re.compile(rb"\\u[dD][89A-Fa-f]")
+_ESCAPE = re.compile(rb"\\(?:u([0-9A-Fa-f]{4})|.)", re.DOTALL)
+
+
+def _check_text(body: bytes) -> None:
+    """Refuse bytes that are no UTF-8, and halves of surrogate pairs, which nothing can write.
+
+    Raises:
+        Problem: 400 or 422.
+    """
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Problem(400, "The request is no UTF-8", hint="JSON is always UTF-8") from None
+    if b"\0" in body:  # Python's parser would take it for UTF-16
+        raise Problem(400, "The request holds NUL", hint="JSON is always UTF-8")
+    if not _SURROGATE.search(body):
+        return
+    awaited = -1
+    """Where a low half must follow."""
+    for match in _ESCAPE.finditer(body):
+        unit = int(match[1], 16) if match[1] else 0
+        is_low, follows = 0xDC00 <= unit <= 0xDFFF, match.start() == awaited
+        if is_low != follows or (awaited >= 0 and not follows):
+            break
+        awaited = match.end() if 0xD800 <= unit <= 0xDBFF else -1
+    else:
+        if awaited < 0:
+            return
+    raise Problem(422, "The JSON holds half of a surrogate pair", hint="Send whole characters")
 
 
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)

@@ -24,7 +24,9 @@ class Health:
         """Add them."""
         router.add("GET", "/healthz", self.alive, "public")
         router.add("GET", "/readyz", self.ready, "public", responses=responses)
-        router.add("GET", "/metrics", self.metrics, "read", response_class=Response, responses=_METRICS)
+        router.add(
+            "GET", "/metrics", self.metrics, "read", response_class=Response, responses=responses | _METRICS
+        )
 
     async def alive(self) -> dict[str, str]:
         """The process answers; nothing else is asked."""

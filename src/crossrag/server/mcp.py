@@ -13,15 +13,16 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ToolAnnotations
 from pydantic import BaseModel, Field
 
-from crossrag.errors import CrossragError
 from crossrag.types import Turn
 
 from . import documents, engine, uploads, wire
 from .auth import Principal
+from .errors import reply_of
+from .observing import log_failure
 from .problems import Problem, problem_of
-from .running import run_for
+from .running import run, run_for
 from .service import DEFAULT, Service
-from .tickets import Abandoned, Ticket
+from .tickets import Ticket
 
 T = TypeVar("T")
 _READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
@@ -222,12 +223,16 @@ class Tools:
         return await self._done(ctx, work)
 
     async def _done(self, ctx: Context, work: Callable[[Ticket, Principal], T]) -> T:
-        """In turn, as whoever asks; what goes wrong is said without paths."""
-        who = self._principal(ctx)
+        """In turn, as whoever asks and while they wait; what goes wrong is said without paths."""
+        who, request = self._principal(ctx), ctx.request_context.request
         try:
-            return await run_for(self._service, who.name, lambda ticket: work(ticket, who))
-        except (Problem, CrossragError, Abandoned) as error:
-            problem = problem_of(error)
+            if request is None:
+                return await run_for(self._service, who.name, lambda ticket: work(ticket, who))
+            return await run(request, self._service, lambda ticket: work(ticket, who))
+        except Exception as error:  # noqa: BLE001 - what is raised beyond this, the SDK writes into its log
+            problem = problem_of(error) if request is None else reply_of(error, request)
+            if request is None and problem.status >= 500 and not isinstance(error, Problem):
+                log_failure(error)
             raise ToolError(f"{problem.detail}. {problem.hint}".strip()) from None
 
     def _principal(self, ctx: Context) -> Principal:

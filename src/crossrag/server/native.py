@@ -18,7 +18,7 @@ from .feedback import Feedback
 from .observing import server_timing
 from .problems import Problem
 from .routing import Router, SseResponse
-from .running import Stream, run
+from .running import Stream, opened, run
 from .schemas import (
     AnswerReply,
     AnswerRequest,
@@ -69,7 +69,7 @@ class Native:
         """The best passages for a query, most relevant first."""
         service = self._service
         self._check_question(asked.query)
-        rag = service.rag(asked.collection, request.state.principal.tenant)
+        rag = await opened(request, service, asked.collection, seconds=asked.timeout)
         top_k = rag.settings.reranking.top_k if asked.top_k is None else asked.top_k
         if top_k > service.limits.top_k:
             raise Problem(422, f"top_k is at most {service.limits.top_k} here")
@@ -92,7 +92,7 @@ class Native:
             raise Problem(422, f"At most {service.limits.history_turns} earlier turns are read here")
         for turn in asked.history:
             self._check_question(turn.text)
-        rag = service.rag(asked.collection, request.state.principal.tenant)
+        rag = await opened(request, service, asked.collection, seconds=asked.timeout)
         history = tuple(Turn(role=turn.role, text=turn.text) for turn in asked.history)
         told = _Told(service, rag, asked)
         if not asked.stream:
@@ -132,7 +132,8 @@ class Native:
         if asked.kind == "passage" and len(asked.passages) != 1:
             raise Problem(422, "Feedback on a passage names exactly one")
         principal = request.state.principal
-        rag = service.rag(asked.collection, principal.tenant)
+        self._feedback.check_rate(principal.name)
+        rag = await opened(request, service, asked.collection)
         place = self._feedback.place(asked.collection or DEFAULT, principal.tenant)
         written = await run(request, service, lambda _: self._feedback.note(rag, place, asked))
         return {"id": written}

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import trace
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from crossrag.errors import CrossragError
+
 if TYPE_CHECKING:
     from crossrag.types import Ranking
 
@@ -82,13 +84,9 @@ class Observer:
 
     def failed(self, request_id: str, error: BaseException) -> None:
         """Something failed: its kind, and where in this program; never its words, which may hold a text."""
-        frame, kind = error.__traceback__, type(error).__name__
-        while frame is not None and frame.tb_next is not None:
-            frame = frame.tb_next
-        where = "" if frame is None else f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}"
+        kind, where, hint = _told(error)
         self._errors.labels(kind).inc()
-        said = getattr(error, "hint", "")
-        self._line(logging.ERROR, "failed", request_id=request_id, kind=kind, where=where, hint=said)
+        self._line(logging.ERROR, "failed", request_id=request_id, kind=kind, where=where, hint=hint)
 
     def ranked(self, ranking: Ranking) -> None:
         """Stages and their times."""
@@ -122,6 +120,21 @@ class Observer:
                 event,
                 " ".join(f"{name}={value}" for name, value in values.items() if value != ""),
             )
+
+
+def log_failure(error: BaseException) -> None:
+    """The same line where there are no requests and no figures: over stdio."""
+    kind, where, hint = _told(error)
+    _LOG.error("failed kind=%s where=%s hint=%s", kind, where, hint)
+
+
+def _told(error: BaseException) -> tuple[str, str, str]:
+    """Kind, place in this program, and how to mend it if it is an error of ours."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    where = "" if frame is None else f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}"
+    return type(error).__name__, where, error.hint if isinstance(error, CrossragError) else ""
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from starlette.requests import Request
 
-from crossrag.pipeline import Rag
 from crossrag.types import Answer, Event, Turn
 
 from . import engine
@@ -16,7 +15,7 @@ from .dialects import ChatReply, ChatRequest, EmbeddingsReply, EmbeddingsRequest
 from .errors import reply_of
 from .problems import Problem
 from .routing import Router, SseResponse
-from .running import Stream, run
+from .running import Stream, opened, run
 from .service import DEFAULT, Service
 from .sse import EventStream, message
 from .tickets import Ticket
@@ -67,9 +66,9 @@ class OpenAI:
         service = self._service
         question, history = self._conversation(asked)
         options = asked.rag
-        rag = self._rag(request, asked)
         where = options.filter if options else None
         seconds = options.timeout if options else None
+        rag = await opened(request, service, self._collection(asked), seconds=seconds)
         completion = Completion(
             model=asked.model,
             base_url=str(request.base_url),
@@ -105,7 +104,7 @@ class OpenAI:
             raise Problem(422, "input holds no text, or an empty one")
         if len(texts) > service.limits.embedding_inputs:
             raise Problem(413, f"More than {service.limits.embedding_inputs} texts")
-        embedder = service.rag(DEFAULT, request.state.principal.tenant).embedder
+        embedder = (await opened(request, service, DEFAULT)).embedder
         if asked.model not in {_EMBEDDER, service.settings.embedder.model}:
             raise Problem(404, "There is no such model here", hint=f"Write {_EMBEDDER}")
         if asked.dimensions not in {None, embedder.dimension}:
@@ -146,7 +145,12 @@ class OpenAI:
         # Clients send whole conversations, however long: what lies far back is left out.
         return said[-1].text, tuple(turns[-limits.history_turns :] if limits.history_turns else ())
 
-    def _rag(self, request: Request, asked: ChatRequest) -> Rag:
+    def _collection(self, asked: ChatRequest) -> str:
+        """Which one is to answer: the one that is said, or else the model's.
+
+        Raises:
+            Problem: There is no such model.
+        """
         wanted = asked.rag.collection if asked.rag and asked.rag.collection else None
         if wanted is None:
             by_name = {self._name(collection): collection for collection in self._service.collections}
@@ -155,7 +159,7 @@ class OpenAI:
                     404, "There is no such model here", hint="See /v1/models", code="model_not_found"
                 )
             wanted = by_name[asked.model]
-        return self._service.rag(wanted, request.state.principal.tenant)
+        return wanted
 
     @staticmethod
     def _name(collection: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from crossrag.errors import CrossragError, GeneratorError, IndexMissingError, UsageError
+from crossrag.errors import CrossragError, GeneratorError, IndexMissingError, StoreSlowError, UsageError
 
 _TITLES = {
     400: "The request is malformed",
@@ -122,6 +122,8 @@ def problem_of(error: BaseException) -> Problem:  # noqa: PLR0911 - a table
     if isinstance(error, IndexMissingError):
         hint = "Upload some, or run crossrag ingest"
         return Problem(404, "There are no documents yet", hint=hint, code="no_documents")
+    if isinstance(error, StoreSlowError):
+        return Problem(504, "The index did not answer in time", hint="Ask again with a longer timeout")
     if isinstance(error, CrossragError):
         return Problem(503, "The index or a model cannot be used", hint=_LOGGED, retry_after=10)
     return Problem(500, _TITLES[500], hint=_LOGGED)

@@ -11,7 +11,7 @@ from crossrag.types import Relevance
 from .dialects import RerankDocument, RerankReply, RerankRequest, TeiRequest, TeiResult
 from .problems import Problem
 from .routing import Router
-from .running import run
+from .running import opened, run
 from .service import DEFAULT, Service
 from .tickets import Ticket
 
@@ -96,7 +96,7 @@ class Rerank:
             raise Problem(413, f"More than {limits.rerank_documents} documents", hint="Send fewer at once")
         if len(query) > limits.question_characters:
             raise Problem(413, f"The query is longer than {limits.question_characters} characters")
-        rag = self._service.rag(DEFAULT, request.state.principal.tenant)
+        rag = await opened(request, self._service, DEFAULT)
         if rag.reranker is None:
             raise Problem(503, "This server has no reranker")
 

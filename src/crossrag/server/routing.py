@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from crossrag.server_settings import Scope
 
+KEY = "key"
+"""What the description calls the header with the key."""
 Policy = Literal["public", "read", "write", "admin"]
 """Whoever, or the least scope of the key."""
 
@@ -31,10 +33,15 @@ class Matched:
 
 
 class Router:
-    """Adds routes to an app and remembers their policies."""
+    """Adds routes to an app and remembers their policies.
 
-    def __init__(self, app: FastAPI) -> None:
-        self._app = app
+    Args:
+        app: It has no routes yet but the framework's own.
+        locked: Whether callers must show a key, which the description then says.
+    """
+
+    def __init__(self, app: FastAPI, *, locked: bool = False) -> None:
+        self._app, self._locked = app, locked
         self._policies: dict[int, tuple[str, Policy, bool]] = {}
 
     def add(
@@ -48,6 +55,8 @@ class Router:
         **options: Any,
     ) -> None:
         """Add a route; `options` are those of `FastAPI.add_api_route`."""
+        if self._locked and policy != "public":
+            options["openapi_extra"] = {**(options.get("openapi_extra") or {}), "security": [{KEY: []}]}
         self._app.add_api_route(path, endpoint, methods=[method], **options)
         self._policies[id(self._app.routes[-1])] = path, policy, upload
 
@@ -74,6 +83,11 @@ class Router:
             path, policy, _ = self._policies[id(route)]
             for method in sorted(getattr(route, "methods", None) or {"*"}):
                 yield method, path, policy
+
+    def methods(self, scope: AsgiScope) -> list[str]:
+        """All methods that the path of a request has, in order: two routes may share a path."""
+        there = [route for route in self._app.routes if route.matches(scope)[0] != Match.NONE]
+        return sorted({method for route in there for method in getattr(route, "methods", None) or ()})
 
     def match(self, scope: AsgiScope) -> Matched | None:
         """Where a request goes; one with a wrong method to the route of its path; None where nothing is."""

@@ -1,6 +1,7 @@
 """Blocking work of the engine -> awaited results and streams: in turn, in time, and while somebody waits.
 
-A client that leaves abandons the ticket of its work, which notices within one batch or one piece of text.
+A client that leaves abandons the ticket of its work, which notices within one batch or one piece of text. Its
+permit comes back when the work has ended, and not before: what still runs counts, whoever waits for it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from crossrag.errors import discreetly
+from crossrag.timed import noting
+
 from .admission import Overloaded
 from .problems import Problem
 from .tickets import Abandoned, Ticket, working_for
@@ -20,13 +24,15 @@ from .tickets import Abandoned, Ticket, working_for
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from crossrag.pipeline import Rag
+
     from .service import Service
 
 T = TypeVar("T")
 _AHEAD = 64
 """Events that may wait for a slow reader."""
-_LETTING_GO = 1.0
-"""Seconds that abandoned work keeps its permit, if it does not end before."""
+_LOOKING = 0.05
+"""Seconds between two looks at threads that were left behind."""
 
 
 def ticket_for(request: Request, service: Service, seconds: float | None) -> Ticket:
@@ -50,8 +56,24 @@ async def run(
         return await _first(job, left, ticket)
 
 
+async def opened(
+    request: Request, service: Service, collection: str | None, *, seconds: float | None = None
+) -> Rag:
+    """The index of a collection for whoever asks; the body must have been read.
+
+    The first one to ask waits in a thread while it is made, and in the queue, since models may load slowly.
+
+    Raises:
+        Problem: There is no such collection; or as `run`.
+    """
+    tenant = request.state.principal.tenant
+    if (made := service.made(collection, tenant)) is not None:
+        return made
+    return await run(request, service, lambda _: service.rag(collection, tenant), seconds=seconds)
+
+
 async def run_for(service: Service, key: str, work: Callable[[Ticket], T]) -> T:
-    """Do blocking work for somebody who is no HTTP request.
+    """Do blocking work for somebody who is no HTTP request; whoever cancels this has left.
 
     Raises:
         Problem: As `run`.
@@ -67,12 +89,16 @@ async def run_for(service: Service, key: str, work: Callable[[Ticket], T]) -> T:
 
 @asynccontextmanager
 async def admitted(service: Service, ticket: Ticket, left: asyncio.Future[Any]) -> AsyncIterator[Held]:
-    """Hold a permit until the work is done, or has been abandoned for a while."""
+    """Hold a permit until the work is done."""
     if service.state == "stopping":
         raise Problem(503, "The server is about to stop", retry_after=5)
+    turn = asyncio.ensure_future(service.admission.enter(ticket.key))
     try:
-        turn = asyncio.ensure_future(service.admission.enter(ticket.key))
         await _first(turn, left, ticket)
+    except asyncio.CancelledError:
+        if turn.done() and not turn.cancelled() and turn.exception() is None:
+            service.admission.leave(ticket.key, None)  # its turn had come, and nobody will use it
+        raise
     except Overloaded as busy:
         raise Problem(
             429, "The server has too much to do", hint="Try again later", retry_after=busy.retry_after
@@ -85,20 +111,20 @@ async def admitted(service: Service, ticket: Ticket, left: asyncio.Future[Any]) 
 
 
 class Held:
-    """A permit, and the thread that works under it."""
+    """A permit, and the threads that work under it."""
 
     def __init__(self, service: Service, ticket: Ticket) -> None:
         self._service, self._ticket = service, ticket
         self._started = time.monotonic()
         self._job: asyncio.Future[Any] | None = None
-        self._back = False
+        self._helpers: list[threading.Thread] = []
 
     def start(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Run it in a thread."""
         context = contextvars.copy_context()
 
         def working() -> T:
-            with working_for(self._ticket):
+            with working_for(self._ticket), noting(self._helpers), discreetly():
                 self._ticket.check()
                 return work()
 
@@ -110,18 +136,19 @@ class Held:
         return job
 
     def release(self) -> None:
-        """Give the permit back when the thread has ended, or shortly after it was told to."""
+        """Give the permit back when every thread has ended; those that nobody waits for were told to."""
         if self._job is None or self._job.done():
-            self._give_back()
-            return
-        self._job.add_done_callback(lambda _: self._give_back())
-        asyncio.get_running_loop().call_later(_LETTING_GO, self._give_back)
+            self._leave()
+        else:
+            self._job.add_done_callback(lambda _: self._leave())
 
-    def _give_back(self) -> None:
-        if not self._back:
-            self._back = True
-            seconds = None if self._ticket.abandoned else time.monotonic() - self._started
-            self._service.admission.leave(self._ticket.key, seconds)
+    def _leave(self) -> None:
+        self._helpers = [one for one in self._helpers if one.is_alive()]
+        if self._helpers:
+            asyncio.get_running_loop().call_later(_LOOKING, self._leave)
+            return
+        seconds = None if self._ticket.abandoned else time.monotonic() - self._started
+        self._service.admission.leave(self._ticket.key, seconds)
 
 
 class _End:
@@ -249,11 +276,11 @@ async def _first(
     try:
         await asyncio.wait({wanted, left}, timeout=min(limits, default=None), return_when="FIRST_COMPLETED")
     except asyncio.CancelledError:
-        wanted.cancel()
+        _give_up(wanted)
         raise
     if wanted.done():
         return wanted.result()
-    wanted.cancel()
+    _give_up(wanted)
     if left.done():
         ticket.abandon()
         raise Abandoned
@@ -261,3 +288,9 @@ async def _first(
         ticket.abandon()
         raise Problem(504, "There was not enough time", hint="Ask again with a longer timeout")
     raise TimeoutError
+
+
+def _give_up(wanted: asyncio.Future[Any]) -> None:
+    """Cancel a task. A thread cannot be cancelled, and its future must not say that it has ended."""
+    if isinstance(wanted, asyncio.Task):
+        wanted.cancel()

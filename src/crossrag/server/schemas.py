@@ -22,9 +22,9 @@ Collection = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,63}$")]
 
 
 class Given(BaseModel):
-    """What a caller sends: unknown fields are refused."""
+    """What a caller sends: unknown fields are refused, and numbers in quotes."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class SearchRequest(Given):

@@ -54,8 +54,8 @@ class Service:
         self.limits = settings.server
         self.keys = Keys(settings.server, tenant=settings.index.tenant)
         self.admission = Admission(permits=self.limits.concurrency, queue_seconds=self.limits.queue_seconds)
-        # More threads than permits: one that a client has left may still wait for a language model.
-        self.threads = ThreadPoolExecutor(4 * self.limits.concurrency + 8, "crossrag")
+        self.threads = ThreadPoolExecutor(self.limits.concurrency, "crossrag")
+        """One for each permit."""
         self.state: State = "starting"
         self.warm = False
         """Whether the models have been loaded and used."""
@@ -86,8 +86,8 @@ class Service:
             root = self.limits.uploads / collection
         return root / (f"tenant-{tenant}" if tenant else "shared")
 
-    def rag(self, collection: str | None, tenant: str) -> Rag:
-        """The one for a collection and a tenant, made at first use.
+    def made(self, collection: str | None, tenant: str) -> Rag | None:
+        """The one for a collection and a tenant, if it has been made; never waits.
 
         Raises:
             Problem: There is no such collection.
@@ -95,6 +95,17 @@ class Service:
         name = collection or DEFAULT
         if name not in self.collections:
             raise Problem(404, f"There is no collection {name[:64]!r}", code="not_found")
+        return self._rags.get((name, tenant))
+
+    def rag(self, collection: str | None, tenant: str) -> Rag:
+        """The same, made at first use, which loads models: not for the event loop (`running.opened`).
+
+        Raises:
+            Problem: There is no such collection.
+        """
+        if (known := self.made(collection, tenant)) is not None:
+            return known
+        name = collection or DEFAULT
         with self._making:
             found = self._rags.get((name, tenant))
             if found is None:

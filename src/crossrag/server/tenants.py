@@ -12,6 +12,7 @@ from crossrag.opening import Pair
 
 if TYPE_CHECKING:
     from crossrag.config import Settings
+    from crossrag.manifest import Manifest
     from crossrag.protocols import Store
 
 
@@ -49,10 +50,24 @@ class _TenantPair(Pair):
         )
         self._whole = whole
         self._part_of: Store | None = None
+        self._manifest_at: Path | None = None
+        self._left: list[Manifest] = []
+        """Of homes that the other pair has left: other threads may still be at them."""
 
     @property
     def home(self) -> Path:
         return self._whole.home
+
+    @property
+    def manifest(self) -> Manifest:
+        """The one in the other pair's home, which may be another one than before."""
+        with self._lock:
+            at = self.manifest_file
+            if self._manifest is not None and self._manifest_at != at:
+                self._left.append(self._manifest)
+                self._manifest = None
+            self._manifest_at = at
+            return super().manifest
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -77,4 +92,7 @@ class _TenantPair(Pair):
     def close(self) -> None:
         with self._lock:
             self._store = self._part_of = None  # its owner closes it
+            left, self._left = self._left, []
+            for one in left:
+                one.close()
             super().close()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import time
 import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
     from crossrag.pipeline import Rag
 
 _LONGEST = 200
+_PARTIAL = ".partial"
 _BLOCK = 1 << 20
+_FORGOTTEN = 86_400.0
+"""Seconds after which a file that is not whole belongs to no upload any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,7 @@ def store(rag: Rag, folder: Path, given: Sequence[Given]) -> dict[str, Any]:
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = folder.resolve()
+    _sweep(folder)
     # The same label twice in one upload: the last one is meant.
     names = [label(one.name) for one in given]
     before = entries(rag)
@@ -102,13 +108,26 @@ def uploaded(folder: Path, entry: Entry) -> bool:
 
 def _write(path: Path, content: BinaryIO) -> None:
     """In one step: an upload that is cut short leaves the old file."""
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        while block := content.read(_BLOCK):
-            file.write(block)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    # A name of its own: the same file may be uploaded twice at once.
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=_PARTIAL, delete=False) as file:
+        partial = Path(file.name)
+        try:
+            while block := content.read(_BLOCK):
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes left that were killed in an upload."""
+    for partial in folder.glob(f"*{_PARTIAL}"):
+        with suppress(FileNotFoundError):
+            if partial.stat().st_mtime < time.time() - _FORGOTTEN:
+                partial.unlink()
 
 
 def _row(

@@ -18,7 +18,8 @@ export function shape(name, properties = {}, ...children) {
 
 /** What `children` are, in place of what the element held. */
 export function fill(parent, ...children) {
-  parent.replaceChildren(...children.flat(Infinity).filter(isThere));
+  parent.replaceChildren();
+  appendAll(parent, children);
   return parent;
 }
 
@@ -50,8 +51,13 @@ function furnish(made, properties, children) {
     else if (name === "data") Object.assign(made.dataset, value);
     else made.setAttribute(name, value === true ? "" : String(value));
   }
-  made.append(...children.flat(Infinity).filter(isThere));
+  appendAll(made, children);
   return made;
+}
+
+/** One by one: a call takes some ten thousand arguments and no more, and a text may have more lines. */
+function appendAll(parent, children) {
+  for (const child of children.flat(Infinity)) if (isThere(child)) parent.append(child);
 }
 
 function isThere(value) {

@@ -54,7 +54,7 @@ function tokenAt(run, at, to, depth, hopeless) {
   const character = run.text[at];
   if (character === "\n") return lineBreak(run, at);
   if (character === "\\") return escaped(run, at, to);
-  if (character === "`") return codeSpan(run, at, to, hopeless);
+  if (character === "`") return codeSpan(run, at, to);
   if (character === "[") return citation(run, at) ?? link(run, at, to, depth);
   if (character === "!" && run.text[at + 1] === "[") return image(run, at, to);
   if (character === "h" || character === "H") return bareAddress(run, at, to);
@@ -65,12 +65,19 @@ function tokenAt(run, at, to, depth, hopeless) {
 
 /** Where the character at `index` of the run stands in the source. */
 function sourceOffset(run, index) {
-  let segment = run.starts[0];
-  for (const next of run.starts) {
-    if (next.from > index) break;
-    segment = next;
-  }
+  const segment = segmentAt(run, index);
   return segment.start + (index - segment.from);
+}
+
+/** The line of the run that holds the character at `index`. */
+function segmentAt(run, index) {
+  let low = 0;
+  for (let high = run.starts.length; high - low > 1; ) {
+    const middle = (low + high) >> 1;
+    if (run.starts[middle].from > index) high = middle;
+    else low = middle;
+  }
+  return run.starts[low];
 }
 
 /** Text from `from` to `to`, which lies within one line. */
@@ -89,20 +96,39 @@ function escaped(run, at, to) {
   return { token: { kind: "text", text: run.text[at + 1], start: sourceOffset(run, at + 1) }, end: at + 2 };
 }
 
-function codeSpan(run, at, to, hopeless) {
-  const fence = /^`+/.exec(run.text.slice(at, Math.min(to, at + 16)))[0];
-  if (hopeless.has(fence)) return null;
-  let end = run.text.indexOf(fence, at + fence.length);
-  while (end >= 0 && end < to && run.text[end + fence.length] === "`") {
-    end = run.text.indexOf(fence, run.text.slice(end).match(/^`+/)[0].length + end);
-  }
-  if (end < 0 || end + fence.length > to || run.text.slice(at, end).includes("\n")) {
-    if (end < 0) hopeless.add(fence);
-    return null;
-  }
-  const start = at + fence.length;
+/** Ends where the next run of exactly as many backticks begins, within the line. */
+function codeSpan(run, at, to) {
+  const { ends, starts } = (run.backticks ??= backticks(run.text));
+  const length = ends[firstFrom(ends, at + 1)] - at;
+  const same = starts.get(length) ?? [];
+  const end = same[firstFrom(same, at + length)];
+  if (end === undefined || end + length > to || segmentAt(run, at) !== segmentAt(run, end)) return null;
+  const start = at + length;
   const token = { kind: "code", text: run.text.slice(start, end), start: sourceOffset(run, start) };
-  return { token, end: end + fence.length };
+  return { token, end: end + length };
+}
+
+/** Where runs of backticks end, in order; and where those of a length begin. */
+function backticks(text) {
+  const ends = [];
+  const starts = new Map();
+  for (const { index, 0: { length } } of text.matchAll(/`+/g)) {
+    ends.push(index + length);
+    if (!starts.has(length)) starts.set(length, []);
+    starts.get(length).push(index);
+  }
+  return { ends, starts };
+}
+
+/** The index of the first of the sorted numbers that is `least` or more. */
+function firstFrom(sorted, least) {
+  let low = 0;
+  for (let high = sorted.length; low < high; ) {
+    const middle = (low + high) >> 1;
+    if (sorted[middle] < least) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 function citation(run, at) {
@@ -128,7 +154,8 @@ function image(run, at, to) {
 
 /** `[text](address "title")` that begins at `at`: where the text ends, the address, where all ends. */
 function linkParts(run, at, to) {
-  const pattern = /\[([^[\]\n]{0,500})\]\(\s*<?([^\s()<>]{0,2000}(?:\([^\s()<>]{0,200}\)[^\s()<>]{0,200})?)>?(?:\s+["'(][^"')\n]{0,300}["')])?\s*\)/y;
+  // All counts are bounded, so that no text takes longer than a constant time for each of its characters.
+  const pattern = /\[([^[\]\n]{0,500})\]\(\s{0,9}<?([^\s()<>]{0,2000}(?:\([^\s()<>]{0,200}\)[^\s()<>]{0,200})?)>?(?:\s{1,9}["'(][^"')\n]{0,300}["')])?\s{0,9}\)/y;
   pattern.lastIndex = at;
   const match = pattern.exec(run.text);
   if (!match || match.index + match[0].length > to) return null;
@@ -139,7 +166,9 @@ function bareAddress(run, at, to) {
   if (at > 0 && /[\p{L}\p{N}_]/u.test(run.text[at - 1])) return null;
   const match = BARE_ADDRESS.exec(run.text.slice(at, Math.min(to, at + 2000)));
   if (!match) return null;
-  const shown = match[0].replace(/[.,;:!?*_~)\]]+$/, "");
+  let end = match[0].length;
+  while (".,;:!?*_~)]".includes(match[0][end - 1])) end -= 1;
+  const shown = match[0].slice(0, end);
   return addressToken(run, at, shown, at + shown.length);
 }
 

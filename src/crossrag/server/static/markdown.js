@@ -7,7 +7,7 @@ const HEADING = /^ {0,3}(#{1,6})[ \t]+/;
 const RULE = /^ {0,3}([-*_])[ \t]*(?:\1[ \t]*){2,}$/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^( {0,3})([-*+]|\d{1,9}[.)])([ \t]+)/;
-const DIVIDER = /^ {0,3}\|?[ \t]*:?-+:?[ \t]*(\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$/;
+const DIVIDER = /^:?-+:?$/;
 
 /**
  * Blocks of a text. Each has `kind`, `start` and `end`, offsets in the text, and
@@ -75,7 +75,22 @@ function isFenceEnd(text, fence) {
 function heading(line) {
   const [opening, marks] = HEADING.exec(line.text);
   const rest = cut(line, opening.length);
-  return { kind: "heading", level: marks.length, lines: [{ ...rest, text: rest.text.replace(/[ \t]+#+[ \t]*$/, "") }] };
+  return { kind: "heading", level: marks.length, lines: [{ ...rest, text: withoutMarks(rest.text) }] };
+}
+
+/** A heading's text without the number signs that may follow it, after a blank. */
+function withoutMarks(text) {
+  let end = text.length;
+  while (end > 0 && isSpace(text[end - 1])) end -= 1;
+  let marks = end;
+  while (marks > 0 && text[marks - 1] === "#") marks -= 1;
+  if (marks === end || !isSpace(text[marks - 1])) return text;
+  while (marks > 0 && isSpace(text[marks - 1])) marks -= 1;
+  return text.slice(0, marks);
+}
+
+function isSpace(character) {
+  return character === " " || character === "\t";
 }
 
 function quote(lines, at, depth) {
@@ -110,9 +125,14 @@ function itemLines(lines, at, opening) {
   let next = at + 1;
   while (next < lines.length) {
     const line = lines[next];
-    const isIndented = line.text.slice(0, 2).trim() === "" && !isBlank(line);
-    const goesOn = isBlank(line) ? isContinued(lines, next) : isIndented || isLazy(lines, next);
-    if (!goesOn) break;
+    const isIndented = line.text.slice(0, 2).trim() === "";
+    if (isBlank(line)) {
+      const after = afterBlanks(lines, next);
+      if (!isContinued(lines, after)) break;
+      for (; next < after; next += 1) inner.push(cut(lines[next], lines[next].text.length));
+      continue;
+    }
+    if (!isIndented && !isLazy(lines, next)) break;
     inner.push(cut(line, Math.min(indent, line.text.length - line.text.trimStart().length)));
     next += 1;
   }
@@ -120,12 +140,16 @@ function itemLines(lines, at, opening) {
   return [inner, next];
 }
 
-/** Blank lines belong to an item whose text goes on, indented, after them; or the next item follows. */
-function isContinued(lines, at) {
+/** The first line from `at` on that is not blank. */
+function afterBlanks(lines, at) {
   let next = at;
   while (next < lines.length && isBlank(lines[next])) next += 1;
-  if (next >= lines.length) return false;
-  return ITEM.test(lines[next].text) ? false : /^ {2,}/.test(lines[next].text);
+  return next;
+}
+
+/** Blank lines belong to an item whose text goes on, indented, at `after`; or the next item follows. */
+function isContinued(lines, after) {
+  return after < lines.length && !ITEM.test(lines[after].text) && lines[after].text.startsWith("  ");
 }
 
 /** A line of plain text right below text is more of it, indented or not. */
@@ -140,8 +164,9 @@ function startsBlock(lines, at) {
 
 function isTable(lines, at) {
   const next = lines[at + 1];
-  return Boolean(next) && lines[at].text.includes("|") && next.text.includes("-") && DIVIDER.test(next.text)
-    && cellsOf(next).length === cellsOf(lines[at]).length;
+  if (!next || !lines[at].text.includes("|") || !next.text.includes("-") || next.text.startsWith("    ")) return false;
+  const cells = cellsOf(next);
+  return cells.every(([cell]) => DIVIDER.test(cell.text)) && cells.length === cellsOf(lines[at]).length;
 }
 
 function table(lines, at) {

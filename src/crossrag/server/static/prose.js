@@ -36,11 +36,12 @@ export function renderPlain(leaf, marks) {
 function keyOf(text, block, marks, citationAt) {
   const ranges = marks.map((mark) => `${mark.start}-${mark.end}-${mark.className}`).join();
   const cited = [];
-  for (let at = text.indexOf("[", block.start); at >= 0 && at < block.end; at = text.indexOf("[", at + 1)) {
-    const found = citationAt?.(at);
+  const own = text.slice(block.start, block.end);
+  for (let at = own.indexOf("["); at >= 0; at = own.indexOf("[", at + 1)) {
+    const found = citationAt?.(block.start + at);
     if (found) cited.push(`${found.start}:${found.number}:${found.state ?? ""}`);
   }
-  return `${block.start}\n${text.slice(block.start, block.end)}\n${ranges}\n${cited.join()}`;
+  return `${block.start}\n${own}\n${ranges}\n${cited.join()}`;
 }
 
 function withTails(node, context) {
