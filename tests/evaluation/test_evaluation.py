@@ -225,9 +225,27 @@ def test_the_gate_of_the_command_line(reports: tuple[Path, Path], tmp_path: Path
     assert (done.returncode, "FAILED" in done.stdout) == (1, True), done
     other = str(worse(reports[0], 0.0, tmp_path / "other.json", corpus="another"))
     assert run_cli("gate", other, "--baseline", base).returncode == 2
-    done = run_cli(str(tmp_path / "missing.jsonl"))
-    assert done.returncode == 2
-    assert "missing.jsonl does not exist" in done.stderr
+
+
+def test_what_the_command_line_refuses_leaves_nothing_behind(place: Path, tmp_path: Path) -> None:
+    data, nowhere = str(place / "questions.jsonl"), tmp_path / "nowhere"
+    for words, code, said in (
+        ((str(tmp_path / "missing.jsonl"),), 2, "missing.jsonl does not exist"),
+        ((data, "--index", str(nowhere)), 3, "There is no index"),
+        ((data, "--index", str(nowhere), "--out", data), 2, "is no folder to write to"),
+    ):
+        done = run_cli(*words)
+        assert (done.returncode, said in done.stderr) == (code, True), done
+    assert not nowhere.exists()
+
+
+def test_a_run_over_nothing_judged_does_not_speak_of_reranking(library: Rag, tmp_path: Path) -> None:
+    file = tmp_path / "q.jsonl"
+    file.write_text('{"question": "Which animal sleeps?"}\n')
+    with Journal(None) as journal:
+        content, records = running.evaluate(read_dataset(file), subject(library), journal=journal)
+    assert content["verdict"].startswith("Nothing was measured")
+    running.save(content, records, read_dataset(file), tmp_path / "out")
 
 
 def seen(name: str, fused: int, reranked: int | None, **rest: Any) -> Seen:

@@ -46,9 +46,23 @@ def test_least_grade_is_for_yes_and_no_only() -> None:
     assert 0.5 < found["nDCG@10"]["q"] < 1
 
 
-def test_unknown_measure() -> None:
-    with pytest.raises(UsageError, match="nDGC"):
-        measures.measured({}, {"q": {"a": 1}}, ["nDGC@10"])
+@pytest.mark.parametrize("name", ["nDGC@10", "nDCG@0", "P", "alpha_nDCG@10"])
+def test_measures_that_there_are_not(name: str) -> None:
+    with pytest.raises(UsageError, match=name):
+        measures.measured({"q": ["a"]}, {"q": {"a": 1}}, [name])
+    with pytest.raises(UsageError, match=name):
+        measures.check([name])
+
+
+def test_a_tool_that_fails_is_named() -> None:
+    # The script behind ERR takes numbers as ids of questions alone; or there is no perl to run it.
+    with pytest.raises(UsageError, match="ERR@10"):
+        measures.measured({"q": ["a"]}, {"q": {"a": 1}}, ["ERR@10"])
+
+
+def test_two_names_of_one_measure_have_its_value_both() -> None:
+    found = measures.measured({"q": ["b", "a"]}, {"q": {"a": 2}}, ["RR", "MRR", "RR(rel=2)"], relevant_from=2)
+    assert found == {"RR": {"q": 0.5}, "MRR": {"q": 0.5}, "RR(rel=2)": {"q": 0.5}}
 
 
 @pytest.mark.parametrize("seed", [20261124])

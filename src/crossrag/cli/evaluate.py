@@ -101,6 +101,8 @@ def run(
     _check_extra()
     dataset = running.sampled(read_dataset(data, relevant_from=relevant_from), questions)
     given = loaded(index, config, settings).settings
+    if out is not None:
+        running.make_folder(out)
     with (
         _journal(cache or given.index.path / _CACHE) as journal,
         _progress() as progress,

@@ -87,6 +87,8 @@ class Outcome:
     @property
     def verdict(self) -> str:
         """Whether reranking helps here, in one sentence."""
+        if not self.values["fused"][MAIN]:
+            return "Nothing was measured: for no question is a place judged relevant."
         if self.gain is None:
             return "There is no reranker to judge."
         found = self.gain[MAIN]
