@@ -121,6 +121,20 @@ def test_what_was_cut_short_goes_on_where_it_stopped(place: Path, data: Dataset,
     assert reranker.asked == len(data.questions) - 7
 
 
+def test_what_failed_is_tried_again(place: Path, data: Dataset, tmp_path: Path) -> None:
+    class Broken(OverlapReranker):
+        def score(self, *_: Any, **__: Any) -> Any:
+            raise OSError("the model is on holiday")
+
+    few = replace(data, questions=data.questions[:2])
+    with toys.made(place) as rag, Journal(tmp_path / "cache.sqlite") as journal:
+        whole = rag.reranker
+        rag.__dict__["reranker"] = Broken()
+        assert all(record.degraded == ("rerank",) for record in conduct(few, subject(rag), journal=journal))
+        rag.__dict__["reranker"] = whole
+        assert not any(record.degraded for record in conduct(few, subject(rag), journal=journal))
+
+
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -211,6 +225,32 @@ def test_gate(reports: tuple[Path, Path], tmp_path: Path) -> None:
         other = worse(base, 0.0, tmp_path / f"{key}.json", **{key: "another"})
         with pytest.raises(UsageError, match="documents" if key == "corpus" else key):
             comparison.gate(other, base)
+
+
+def without_reranker(report: Path, out: Path) -> Path:
+    content = json.loads(report.read_text())
+    for of in (content["stages"], *(row["values"] for row in content["questions"])):
+        of.pop("reranked", None)
+        of.pop("kept", None)
+    for row in content["questions"]:
+        for values in row["values"].values():
+            values["nDCG@10"] /= 2
+    out.write_text(json.dumps(content | {"gain": None, "degraded": {"rerank": 52}}))
+    return out
+
+
+def test_a_reranker_that_is_gone_is_a_regression(reports: tuple[Path, Path], tmp_path: Path) -> None:
+    base, without = reports[0], without_reranker(reports[0], tmp_path / "without.json")
+    found = comparison.gate(without, base)
+    assert not found.passed
+    assert found.stage == "reranked against fused"
+    assert found.notices == ("without.json: not everything worked (rerank 52)",)
+    told = comparison.compare_reports(without, base)
+    assert told.stage == "fused against reranked"
+    assert told.verdict.startswith("B is better")
+    assert comparison.gate(without, without).passed
+    with pytest.raises(UsageError, match="'reranked' in both"):
+        comparison.gate(without, base, stage="reranked")
 
 
 def run_cli(*words: str) -> subprocess.CompletedProcess[str]:

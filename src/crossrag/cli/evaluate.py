@@ -55,7 +55,10 @@ CacheOption = Annotated[
     Path | None, typer.Option("--cache", help="Remember searches here; else beside the index.")
 ]
 StageOption = Annotated[
-    str | None, typer.Option("--stage", help="BM25, dense, fused, reranked or kept; else reranked.")
+    str | None,
+    typer.Option(
+        "--stage", help="BM25, dense, fused, reranked or kept; else the last order before the threshold."
+    ),
 ]
 
 
@@ -173,6 +176,8 @@ def gate(
             f"{said}: {found.measure} of {found.stage} {found.baseline:.4f} -> {found.value:.4f} "
             f"(may fall by {found.max_drop:g}; p = {found.difference.p:.3f})"
         )
+    for notice in found.notices:
+        show.talk(notice)
     if not found.passed:
         raise typer.Exit(REGRESSED)
 
