@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from crossrag.errors import UsageError
-from crossrag.evaluation import comparison, running, starter, trec, tuning
+from crossrag.evaluation import comparison, running, starter, trec
 from crossrag.evaluation.experiment import conduct, subject
 from crossrag.evaluation.harm import harmed
 from crossrag.evaluation.journal import Journal
@@ -30,27 +29,6 @@ from . import toys
 if TYPE_CHECKING:
     from crossrag import Rag
     from crossrag.evaluation.dataset import Dataset
-
-
-@pytest.fixture(scope="module")
-def place(in_memory: Path) -> Path:
-    """An index of the toy library, and its questions."""
-    docs = toys.library(in_memory)
-    toys.questions(in_memory)
-    with toys.made(in_memory) as rag:
-        rag.ingest(docs)
-    return in_memory
-
-
-@pytest.fixture
-def library(place: Path) -> Iterator[Rag]:
-    with toys.made(place) as rag:
-        yield rag
-
-
-@pytest.fixture
-def data(place: Path) -> Dataset:
-    return read_dataset(place / "questions.jsonl")
 
 
 def judge() -> LocalJudge:
@@ -332,41 +310,6 @@ def test_it_is_said_when_reranking_does_not_help(place: Path, data: Dataset) -> 
     assert "does NOT help" in found.verdict
     assert found.harmed
     assert found.sweep[0].value > found.sweep[-1].value
-
-
-def test_a_fusion_of_records_is_that_of_the_search(library: Rag, data: Dataset) -> None:
-    with Journal(None) as journal:
-        records = conduct(data, subject(library), journal=journal)
-    for record in records[:10]:
-        assert tuning.reordered(record, 0, 60) == record.in_order("fused")
-        assert tuning.reordered(record, 1000, 60) == record.in_order("reranked")
-
-
-def test_tuning_reports_on_questions_that_it_has_not_seen(
-    place: Path, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from contextlib import contextmanager
-
-    @contextmanager
-    def opened(_: Path, settings: Any, **__: Any) -> Iterator[Any]:
-        with toys.made(place, depth=settings.reranking.depth) as rag:
-            yield subject(rag)
-
-    monkeypatch.setattr(tuning, "opened", opened)
-    seen_half, unseen = tuning.halves(data)
-    assert not {q.id for q in seen_half.questions} & {q.id for q in unseen.questions}
-    with toys.made(place) as rag, Journal(None) as journal:
-        found = tuning.tune(data, place, rag.settings, journal=journal, options=tuning.Options(seconds=0.0))
-    assert found.left_out  # there was no time for anything but the settings as they are
-    assert found.questions == len(toys.ANIMALS)
-    assert found.after >= found.before - 0.05
-    assert "Reranking" in found.verdict
-    out = tmp_path / "tuned.toml"
-    tuning.write_settings(found, out, start=tmp_path / "none.toml")
-    from crossrag.config import load_settings
-
-    loaded = load_settings(config_file=out, environ={}).settings
-    assert loaded.reranking.threshold == found.changes["reranking.threshold"]
 
 
 def test_local_judges_tell_good_answers_from_bad(data: Dataset) -> None:
