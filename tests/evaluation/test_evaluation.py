@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from crossrag.errors import UsageError
-from crossrag.evaluation import comparison, running, starter, trec
+from crossrag.evaluation import comparison, running, trec
 from crossrag.evaluation.experiment import conduct, subject
 from crossrag.evaluation.harm import harmed
 from crossrag.evaluation.journal import Journal
@@ -337,16 +337,3 @@ def test_local_judges_tell_good_answers_from_bad(data: Dataset) -> None:
     assert two["context_precision"] == 0.5
     assert three["faithfulness"] is None
     assert three["answer_correctness"] == 0.0
-
-
-def test_a_starter_set_is_from_the_index_and_the_same_every_time(library: Rag, tmp_path: Path) -> None:
-    rows = list(starter.starter(library, count=8, known=set()))
-    assert rows == list(starter.starter(library, count=8, known=set()))
-    assert len({row["source"] for row in rows}) == len(rows) == 8
-    out = tmp_path / "starter.jsonl"
-    starter.append(out, rows)
-    data = read_dataset(out)
-    with Journal(None) as journal:
-        records = conduct(data, subject(library), journal=journal)
-    assert all(any(seen.grade for seen in record.seen) for record in records)
-    assert not list(starter.starter(library, count=8, known=starter.asked_already(out)))

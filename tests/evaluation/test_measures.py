@@ -116,6 +116,28 @@ def test_interval_is_that_of_a_normal_mean() -> None:
     assert found.low < found.mean < found.high
 
 
+def test_interval_by_hand() -> None:
+    # Means of two drawn from 0 and 1 are 0, 1/2, 1/2, 1: a quarter at either end, more than 2.5 %.
+    assert statistics.interval([0.0, 1.0]) == statistics.Interval(0.5, 0.0, 1.0)
+    assert statistics.interval([0.3] * 5).low == pytest.approx(0.3)
+    # Six drawn from as many 0 as 1: a mean of 0 has 1/64, less than 2.5 %; one of at most 1/6 has 7/64, more.
+    assert statistics.interval([0.0] * 3 + [1.0] * 3).low == pytest.approx(1 / 6)
+
+
+def test_many_are_drawn_and_the_order_that_was_observed_counts() -> None:
+    # All thirteen the same way: 2 of 8192 orders are as extreme; one more, the observed one, is added.
+    p = statistics.randomisation([1.0] * 13)
+    assert 1 / 10_001 <= p <= 12 / 10_001
+    assert statistics.randomisation([1.0] * 60) == 1 / 10_001
+    assert statistics.randomisation([-1.0] * 13) == p
+    # Twelve by all signs and thirteen by draws are of one kind.
+    few = [0.53, -0.21, 0.44, 0.32, -0.13, 0.27, -0.38, 0.19, 0.61, -0.07, 0.11, 0.23]
+    exact = statistics.randomisation(few)
+    assert 0.01 < exact < 0.5
+    assert statistics.randomisation([-value for value in few]) == exact
+    assert statistics.randomisation([*few, 1e-9]) == pytest.approx(exact, abs=0.01)
+
+
 def test_randomisation_is_exact_for_few() -> None:
     # All three signs must agree: 2 of 8 orders are as extreme.
     assert statistics.randomisation([1.0, 1.0, 1.0, 0.0]) == pytest.approx(0.25)

@@ -36,6 +36,13 @@ _SOURCES = ("source", "sources")
 _QUOTES = ("quote", "quotes", "evidence")
 _GRADE = ("grade", "relevance", "score")
 _ANSWERS = ("answer", "answers", "reference", "ground_truth")
+_QUESTIONS = (
+    "questions.jsonl",
+    "questions.jsonl.gz",
+    "questions.csv",
+    "questions.csv.gz",
+    "judgements.jsonl",  # as the server's folder of feedback has it
+)
 _LARGEST = 1 << 28
 _HINT = 'Write one question a line: {"question": "…", "source": "…", "quote": "…", "answer": "…"}'
 
@@ -44,9 +51,10 @@ def read_dataset(path: Path, *, relevant_from: int = 1) -> Dataset:
     """Read a file or folder of questions.
 
     Args:
-        path: A `.jsonl`, `.csv` or `.tsv` file of questions, gzipped or not; a folder with such a file called
-            `questions`; a folder with `queries.jsonl` and `qrels/NAME.tsv` (BEIR), or with `queries.jsonl` or
-            `queries.tsv` and one `*qrels*` file (TREC), whose documents are named by their source.
+        path: A `.jsonl`, `.csv` or `.tsv` file of questions, gzipped or not; a folder with such a file
+            called `questions`, or with the `judgements.jsonl` of a server's feedback; a folder with
+            `queries.jsonl` and `qrels/NAME.tsv` (BEIR), or with `queries.jsonl` or `queries.tsv` and one
+            `*qrels*` file (TREC), whose documents are named by their source.
         relevant_from: Least grade that is relevant.
 
     Raises:
@@ -73,7 +81,7 @@ def is_corpus(path: Path) -> bool:
 
 
 def _of_folder(folder: Path) -> list[Question]:
-    if file := _first(folder, "questions.jsonl", "questions.jsonl.gz", "questions.csv", "questions.csv.gz"):
+    if file := _first(folder, *_QUESTIONS):
         return _of_file(file)
     file = _first(folder, "queries.jsonl", "queries.jsonl.gz", "queries.tsv", "queries.tsv.gz")
     if file is None:
