@@ -144,6 +144,16 @@ def test_what_only_an_expansion_found_has_the_scores_of_the_question() -> None:
     # Half the weight: a further search alone never comes before the question's own first passage.
     assert pooled.candidates[0].scores.fused_rank == 1
     assert 1 in {pooled.candidates[0].scores.dense_rank, pooled.candidates[0].scores.sparse_rank}
+    # The weight of dense legs is that of every search's; here there are two, of which the second has half.
+    heavier = pool(first, [(0.5, one) for one in further.rankings], store=store, dense_weight=2.0)
+    more = {c.chunk.id: c.scores.fused or 0.0 for c in heavier.candidates}
+    for candidate in pooled.candidates:
+        rank = candidate.scores.dense_rank
+        own = 1 / (60 + rank) if rank else 0.0
+        beside = [hit.chunk.id for one in further.rankings for hit in one.dense]
+        foreign = 0.5 / (61 + beside.index(candidate.chunk.id)) if candidate.chunk.id in beside else 0.0
+        gained = more[candidate.chunk.id] - (candidate.scores.fused or 0.0)
+        assert gained == pytest.approx(own + foreign)
 
 
 def test_sub_questions_are_pooled_and_read_beside_the_question(tmp_path: Path) -> None:

@@ -33,6 +33,24 @@ def test_candidates_keep_the_rank_and_score_of_every_leg() -> None:
     assert all(candidate.scores.dense is not None for candidate in found)
 
 
+def test_the_dense_leg_weighs_what_is_set() -> None:
+    store = MemoryStore()
+    StoreContract().fill(store)
+    found = retrieve(
+        "restore a backup",
+        embedder=HashedEmbedder(),
+        sparse_encoder=HashedTerms(),
+        store=store,
+        rrf_k=10,
+        dense_weight=3.0,
+    )
+    for candidate in found:
+        scores = candidate.scores
+        dense = 3 / (10 + scores.dense_rank) if scores.dense_rank else 0.0
+        sparse = 1 / (10 + scores.sparse_rank) if scores.sparse_rank else 0.0
+        assert scores.fused == pytest.approx(dense + sparse)
+
+
 def test_no_words_and_no_passages_give_no_candidates() -> None:
     empty = retrieve("?!", embedder=HashedEmbedder(), sparse_encoder=HashedTerms(), store=MemoryStore())
     assert empty == []

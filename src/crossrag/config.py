@@ -106,6 +106,9 @@ class RetrievalSettings(Section):
 
     fetch_k: int = Field(100, ge=1, le=10_000, description="candidates from each leg")
     rrf_k: int = Field(60, ge=1, description="constant of reciprocal rank fusion")
+    dense_weight: float = Field(
+        1.0, gt=0, le=100, description="of the dense leg in that fusion, where BM25 has 1"
+    )
     duplicates: float = Field(
         0.9, ge=0, le=1, description="likeness of passages counted as one; 0 = none are"
     )

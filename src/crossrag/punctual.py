@@ -42,7 +42,7 @@ class PunctualIndex:
         """As `Index.search`.
 
         Raises:
-            StoreError: The index cannot be read, or not in time.
+            StoreError: The index cannot be read; StoreSlowError where that takes too long.
         """
         return self._asked(lambda: self._index.search(dense, sparse, limit=limit, where=where))
 
@@ -59,7 +59,7 @@ class PunctualIndex:
         """As `Index.reading`.
 
         Raises:
-            StoreError: An exchange under way was not over in time.
+            StoreSlowError: An exchange under way was not over in time.
         """
         with ExitStack() as stack:
             with _answering():

@@ -64,7 +64,7 @@ class Pooled:
     notices: tuple[str, ...] = ()
 
 
-def retrieve(
+def retrieve(  # noqa: PLR0913 - what a search depends on
     query: str,
     *,
     embedder: Embedder,
@@ -72,6 +72,7 @@ def retrieve(
     store: Searchable,
     fetch_k: int = 100,
     rrf_k: int = 60,
+    dense_weight: float = 1.0,
     where: Where | None = None,
 ) -> list[Candidate]:
     """Fetch `fetch_k` passages from each leg and fuse them, best first, without any expansion.
@@ -82,7 +83,7 @@ def retrieve(
     first = first_pass(
         query, embedder=embedder, sparse_encoder=sparse_encoder, store=store, fetch_k=fetch_k, where=where
     )
-    return list(pool(first, (), store=store, rrf_k=rrf_k).candidates)
+    return list(pool(first, (), store=store, rrf_k=rrf_k, dense_weight=dense_weight).candidates)
 
 
 def first_pass(
@@ -131,8 +132,9 @@ def pool(
     *,
     store: Searchable,
     rrf_k: int = 60,
+    dense_weight: float = 1.0,
 ) -> Pooled:
-    """Fuse the question's own legs, each with weight 1, with those of further searches.
+    """Fuse the question's own legs with those of further searches.
 
     What only a further search found gets the question's own cosine and BM25 by one more search, so that
     a reranker meets the scores that it knows.
@@ -142,6 +144,7 @@ def pool(
         further: Weight and rankings of each expansion.
         store: Where the question is looked for again.
         rrf_k: Constant of reciprocal rank fusion.
+        dense_weight: Of dense legs; the question's own BM25 has 1, an expansion's the weight of that.
     """
     own = _by_id(first.rankings)
     foreign = {key: hit for _, rankings in further for key, hit in _by_id(rankings).items() if key not in own}
@@ -149,7 +152,9 @@ def pool(
     dense_rank, sparse_rank = _ranks(first.rankings.dense, "dense"), _ranks(first.rankings.sparse, "sparse")
     legs = [dense_rank, sparse_rank]
     legs += [_ranks(leg, name) for _, rankings in further for name, leg in _legs(rankings)]
-    weights = [1.0, 1.0, *(weight for weight, _ in further for _ in range(2))]
+    weights = [
+        factor for weight in (1.0, *(w for w, _ in further)) for factor in (weight * dense_weight, weight)
+    ]
     fused = reciprocal_rank_fusion([list(leg) for leg in legs], k=rrf_k, weights=weights)
     order = sorted(fused, key=lambda key: (-fused[key], *_tie(hits[key])))
     indexed = store.count()

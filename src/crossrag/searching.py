@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from . import calibrating, conversation, diversity, expansion, likeness, loading, reranking, retrieval
 from .errors import UsageError, reason
@@ -17,6 +17,7 @@ from .timed import within
 from .types import Candidate, Expansion, Ranking, Truncated, Turn, Where
 
 if TYPE_CHECKING:
+    from .config import RetrievalSettings
     from .parts import Finding
 
 _PREPARING_SHARE = 0.5
@@ -206,6 +207,15 @@ class _Found:
     notices: tuple[str, ...]
 
 
+class _Fusion(TypedDict):
+    rrf_k: int
+    dense_weight: float
+
+
+def _fusion(settings: RetrievalSettings) -> _Fusion:
+    return {"rrf_k": settings.rrf_k, "dense_weight": settings.dense_weight}
+
+
 def _found(
     parts: Finding,
     index: PunctualIndex,
@@ -216,7 +226,7 @@ def _found(
     clock: Clock,
 ) -> _Found:
     settings = parts.settings
-    fetch_k, rrf_k = settings.retrieval.fetch_k, settings.retrieval.rrf_k
+    fetch_k, fusion = settings.retrieval.fetch_k, _fusion(settings.retrieval)
     with index.reading():
         first = retrieval.first_pass(
             query,
@@ -227,7 +237,7 @@ def _found(
             where=where,
             until=_share(until, _PREPARING_SHARE),
         )
-        pooled = retrieval.pool(first, (), store=index, rrf_k=rrf_k)
+        pooled = retrieval.pool(first, (), store=index, **fusion)
     expanded = expansion.Expanded()
     # A language model may take its time: the index is not held meanwhile.
     if settings.expansion.methods:
@@ -252,7 +262,7 @@ def _found(
                 until=_share(until, _PREPARING_SHARE),
             )
             weighted = [(settings.expansion.weight, rankings) for rankings in further.rankings]
-            pooled = retrieval.pool(first, weighted, store=index, rrf_k=rrf_k)
+            pooled = retrieval.pool(first, weighted, store=index, **fusion)
         notices += further.notices
     counts = {
         "dense": len(first.rankings.dense),

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from crossrag.errors import UsageError
-from crossrag.evaluation import comparison, running, starter, trec, tuning
+from crossrag.evaluation import comparison, running, trec
 from crossrag.evaluation.experiment import conduct, subject
 from crossrag.evaluation.harm import harmed
 from crossrag.evaluation.journal import Journal
@@ -30,27 +29,6 @@ from . import toys
 if TYPE_CHECKING:
     from crossrag import Rag
     from crossrag.evaluation.dataset import Dataset
-
-
-@pytest.fixture(scope="module")
-def place(in_memory: Path) -> Path:
-    """An index of the toy library, and its questions."""
-    docs = toys.library(in_memory)
-    toys.questions(in_memory)
-    with toys.made(in_memory) as rag:
-        rag.ingest(docs)
-    return in_memory
-
-
-@pytest.fixture
-def library(place: Path) -> Iterator[Rag]:
-    with toys.made(place) as rag:
-        yield rag
-
-
-@pytest.fixture
-def data(place: Path) -> Dataset:
-    return read_dataset(place / "questions.jsonl")
 
 
 def judge() -> LocalJudge:
@@ -119,6 +97,20 @@ def test_what_was_cut_short_goes_on_where_it_stopped(place: Path, data: Dataset,
             assert reranker.asked == len(data.questions) - 7
             conduct(data, subject(rag), journal=journal)
     assert reranker.asked == len(data.questions) - 7
+
+
+def test_what_failed_is_tried_again(place: Path, data: Dataset, tmp_path: Path) -> None:
+    class Broken(OverlapReranker):
+        def score(self, *_: Any, **__: Any) -> Any:
+            raise OSError("the model is on holiday")
+
+    few = replace(data, questions=data.questions[:2])
+    with toys.made(place) as rag, Journal(tmp_path / "cache.sqlite") as journal:
+        whole = rag.reranker
+        rag.__dict__["reranker"] = Broken()
+        assert all(record.degraded == ("rerank",) for record in conduct(few, subject(rag), journal=journal))
+        rag.__dict__["reranker"] = whole
+        assert not any(record.degraded for record in conduct(few, subject(rag), journal=journal))
 
 
 SCRIPT = """
@@ -213,6 +205,32 @@ def test_gate(reports: tuple[Path, Path], tmp_path: Path) -> None:
             comparison.gate(other, base)
 
 
+def without_reranker(report: Path, out: Path) -> Path:
+    content = json.loads(report.read_text())
+    for of in (content["stages"], *(row["values"] for row in content["questions"])):
+        of.pop("reranked", None)
+        of.pop("kept", None)
+    for row in content["questions"]:
+        for values in row["values"].values():
+            values["nDCG@10"] /= 2
+    out.write_text(json.dumps(content | {"gain": None, "degraded": {"rerank": 52}}))
+    return out
+
+
+def test_a_reranker_that_is_gone_is_a_regression(reports: tuple[Path, Path], tmp_path: Path) -> None:
+    base, without = reports[0], without_reranker(reports[0], tmp_path / "without.json")
+    found = comparison.gate(without, base)
+    assert not found.passed
+    assert found.stage == "reranked against fused"
+    assert found.notices == ("without.json: not everything worked (rerank 52)",)
+    told = comparison.compare_reports(without, base)
+    assert told.stage == "fused against reranked"
+    assert told.verdict.startswith("B is better")
+    assert comparison.gate(without, without).passed
+    with pytest.raises(UsageError, match="'reranked' in both"):
+        comparison.gate(without, base, stage="reranked")
+
+
 def run_cli(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "crossrag", "eval", *words]
     return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -225,9 +243,27 @@ def test_the_gate_of_the_command_line(reports: tuple[Path, Path], tmp_path: Path
     assert (done.returncode, "FAILED" in done.stdout) == (1, True), done
     other = str(worse(reports[0], 0.0, tmp_path / "other.json", corpus="another"))
     assert run_cli("gate", other, "--baseline", base).returncode == 2
-    done = run_cli(str(tmp_path / "missing.jsonl"))
-    assert done.returncode == 2
-    assert "missing.jsonl does not exist" in done.stderr
+
+
+def test_what_the_command_line_refuses_leaves_nothing_behind(place: Path, tmp_path: Path) -> None:
+    data, nowhere = str(place / "questions.jsonl"), tmp_path / "nowhere"
+    for words, code, said in (
+        ((str(tmp_path / "missing.jsonl"),), 2, "missing.jsonl does not exist"),
+        ((data, "--index", str(nowhere)), 3, "There is no index"),
+        ((data, "--index", str(nowhere), "--out", data), 2, "is no folder to write to"),
+    ):
+        done = run_cli(*words)
+        assert (done.returncode, said in done.stderr) == (code, True), done
+    assert not nowhere.exists()
+
+
+def test_a_run_over_nothing_judged_does_not_speak_of_reranking(library: Rag, tmp_path: Path) -> None:
+    file = tmp_path / "q.jsonl"
+    file.write_text('{"question": "Which animal sleeps?"}\n')
+    with Journal(None) as journal:
+        content, records = running.evaluate(read_dataset(file), subject(library), journal=journal)
+    assert content["verdict"].startswith("Nothing was measured")
+    running.save(content, records, read_dataset(file), tmp_path / "out")
 
 
 def seen(name: str, fused: int, reranked: int | None, **rest: Any) -> Seen:
@@ -276,41 +312,6 @@ def test_it_is_said_when_reranking_does_not_help(place: Path, data: Dataset) -> 
     assert found.sweep[0].value > found.sweep[-1].value
 
 
-def test_a_fusion_of_records_is_that_of_the_search(library: Rag, data: Dataset) -> None:
-    with Journal(None) as journal:
-        records = conduct(data, subject(library), journal=journal)
-    for record in records[:10]:
-        assert tuning.reordered(record, 0, 60) == record.in_order("fused")
-        assert tuning.reordered(record, 1000, 60) == record.in_order("reranked")
-
-
-def test_tuning_reports_on_questions_that_it_has_not_seen(
-    place: Path, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from contextlib import contextmanager
-
-    @contextmanager
-    def opened(_: Path, settings: Any, **__: Any) -> Iterator[Any]:
-        with toys.made(place, depth=settings.reranking.depth) as rag:
-            yield subject(rag)
-
-    monkeypatch.setattr(tuning, "opened", opened)
-    seen_half, unseen = tuning.halves(data)
-    assert not {q.id for q in seen_half.questions} & {q.id for q in unseen.questions}
-    with toys.made(place) as rag, Journal(None) as journal:
-        found = tuning.tune(data, place, rag.settings, journal=journal, options=tuning.Options(seconds=0.0))
-    assert found.left_out  # there was no time for anything but the settings as they are
-    assert found.questions == len(toys.ANIMALS)
-    assert found.after >= found.before - 0.05
-    assert "Reranking" in found.verdict
-    out = tmp_path / "tuned.toml"
-    tuning.write_settings(found, out, start=tmp_path / "none.toml")
-    from crossrag.config import load_settings
-
-    loaded = load_settings(config_file=out, environ={}).settings
-    assert loaded.reranking.threshold == found.changes["reranking.threshold"]
-
-
 def test_local_judges_tell_good_answers_from_bad(data: Dataset) -> None:
     question = data.questions[0]
     sources = (
@@ -336,16 +337,3 @@ def test_local_judges_tell_good_answers_from_bad(data: Dataset) -> None:
     assert two["context_precision"] == 0.5
     assert three["faithfulness"] is None
     assert three["answer_correctness"] == 0.0
-
-
-def test_a_starter_set_is_from_the_index_and_the_same_every_time(library: Rag, tmp_path: Path) -> None:
-    rows = list(starter.starter(library, count=8, known=set()))
-    assert rows == list(starter.starter(library, count=8, known=set()))
-    assert len({row["source"] for row in rows}) == len(rows) == 8
-    out = tmp_path / "starter.jsonl"
-    starter.append(out, rows)
-    data = read_dataset(out)
-    with Journal(None) as journal:
-        records = conduct(data, subject(library), journal=journal)
-    assert all(any(seen.grade for seen in record.seen) for record in records)
-    assert not list(starter.starter(library, count=8, known=starter.asked_already(out)))

@@ -46,9 +46,23 @@ def test_least_grade_is_for_yes_and_no_only() -> None:
     assert 0.5 < found["nDCG@10"]["q"] < 1
 
 
-def test_unknown_measure() -> None:
-    with pytest.raises(UsageError, match="nDGC"):
-        measures.measured({}, {"q": {"a": 1}}, ["nDGC@10"])
+@pytest.mark.parametrize("name", ["nDGC@10", "nDCG@0", "P", "alpha_nDCG@10"])
+def test_measures_that_there_are_not(name: str) -> None:
+    with pytest.raises(UsageError, match=name):
+        measures.measured({"q": ["a"]}, {"q": {"a": 1}}, [name])
+    with pytest.raises(UsageError, match=name):
+        measures.check([name])
+
+
+def test_a_tool_that_fails_is_named() -> None:
+    # The script behind ERR takes numbers as ids of questions alone; or there is no perl to run it.
+    with pytest.raises(UsageError, match="ERR@10"):
+        measures.measured({"q": ["a"]}, {"q": {"a": 1}}, ["ERR@10"])
+
+
+def test_two_names_of_one_measure_have_its_value_both() -> None:
+    found = measures.measured({"q": ["b", "a"]}, {"q": {"a": 2}}, ["RR", "MRR", "RR(rel=2)"], relevant_from=2)
+    assert found == {"RR": {"q": 0.5}, "MRR": {"q": 0.5}, "RR(rel=2)": {"q": 0.5}}
 
 
 @pytest.mark.parametrize("seed", [20261124])
@@ -100,6 +114,28 @@ def test_interval_is_that_of_a_normal_mean() -> None:
     assert found.mean == pytest.approx(sum(values) / 400)
     assert found.high - found.low == pytest.approx(2 * 1.96 * 0.2 / math.sqrt(400), rel=0.15)
     assert found.low < found.mean < found.high
+
+
+def test_interval_by_hand() -> None:
+    # Means of two drawn from 0 and 1 are 0, 1/2, 1/2, 1: a quarter at either end, more than 2.5 %.
+    assert statistics.interval([0.0, 1.0]) == statistics.Interval(0.5, 0.0, 1.0)
+    assert statistics.interval([0.3] * 5).low == pytest.approx(0.3)
+    # Six drawn from as many 0 as 1: a mean of 0 has 1/64, less than 2.5 %; one of at most 1/6 has 7/64, more.
+    assert statistics.interval([0.0] * 3 + [1.0] * 3).low == pytest.approx(1 / 6)
+
+
+def test_many_are_drawn_and_the_order_that_was_observed_counts() -> None:
+    # All thirteen the same way: 2 of 8192 orders are as extreme; one more, the observed one, is added.
+    p = statistics.randomisation([1.0] * 13)
+    assert 1 / 10_001 <= p <= 12 / 10_001
+    assert statistics.randomisation([1.0] * 60) == 1 / 10_001
+    assert statistics.randomisation([-1.0] * 13) == p
+    # Twelve by all signs and thirteen by draws are of one kind.
+    few = [0.53, -0.21, 0.44, 0.32, -0.13, 0.27, -0.38, 0.19, 0.61, -0.07, 0.11, 0.23]
+    exact = statistics.randomisation(few)
+    assert 0.01 < exact < 0.5
+    assert statistics.randomisation([-value for value in few]) == exact
+    assert statistics.randomisation([*few, 1e-9]) == pytest.approx(exact, abs=0.01)
 
 
 def test_randomisation_is_exact_for_few() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from crossrag.errors import UsageError
+from crossrag.evaluation import trec
 from crossrag.evaluation.dataset import Place, order
 from crossrag.evaluation.reading import read_dataset
 from crossrag.types import Candidate, Chunk, Scores
@@ -87,6 +88,10 @@ def test_trec_folder_and_beir_folder(tmp_path: Path) -> None:
         ('{"answer": "x"}', "none of question"),
         ('{"question": " "}', "empty"),
         ('{"question": "x", "grade": "good"}', "grade"),
+        ('{"question": "x", "grade": [1]}', "grade"),
+        ('{"question": "x", "score": 0.83}', "0.83"),
+        ('{"question": "x", "grade": 1e999}', "inf"),
+        ('{"question": "x", "id": [1]}', "id"),
         ('{"question": "x", "answerable": "perhaps"}', "answerable"),
         ('{"question": "x", "source": 3}', "source"),
     ],
@@ -96,6 +101,31 @@ def test_broken_lines_are_named(tmp_path: Path, line: str, said: str) -> None:
     file.write_text(f'{{"question": "fine"}}\n{line}\n')
     with pytest.raises(UsageError, match=said):
         read_dataset(file)
+
+
+def test_an_id_is_of_one_question(tmp_path: Path) -> None:
+    file = tmp_path / "q.jsonl"
+    file.write_text('{"id": 1, "question": "Who?"}\n{"id": 1, "question": "Where?"}\n')
+    with pytest.raises(UsageError, match=r"'1'.*'Who\?', 'Where\?'"):
+        read_dataset(file)
+
+
+def test_files_that_libraries_stumble_over(tmp_path: Path) -> None:
+    long = tmp_path / "q.csv"
+    long.write_text(f"question,source\n{'x' * 200_000},a.md\n")
+    with pytest.raises(UsageError, match="after line 1: field larger"):
+        read_dataset(long)
+    lone = tmp_path / "lone.jsonl"
+    lone.write_text('{"question": "\\ud800?"}\n')
+    assert read_dataset(lone).questions[0].text == "\ud800?"
+
+
+@pytest.mark.parametrize("grade", ["0.5", "inf", "nan", "good"])
+def test_grades_are_whole_numbers(tmp_path: Path, grade: str) -> None:
+    file = tmp_path / "qrels.txt"
+    file.write_text(f"q 0 a 1.0\nq 0 b {grade}\n")
+    with pytest.raises(UsageError, match="line 2"):
+        trec.read_qrels(file)
 
 
 def test_a_quote_need_not_be_whole() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crossrag import Rag, Settings
-from crossrag.config import IndexSettings, RerankingSettings, VerificationSettings
+from crossrag.config import IndexSettings, RerankingSettings, RetrievalSettings, VerificationSettings
 from crossrag.testing import HashedEmbedder, HashedTerms, OverlapGrounder, OverlapReranker
 
 ANIMALS = (
@@ -63,9 +63,10 @@ def questions(folder: Path) -> Path:
     return file
 
 
-def made(folder: Path, **reranking: Any) -> Rag:
+def made(folder: Path, *, retrieval: dict[str, Any] | None = None, **reranking: Any) -> Rag:
     """A Rag of fakes."""
     settings = Settings(
+        retrieval=RetrievalSettings(**(retrieval or {})),
         index=IndexSettings(path=folder / "index"),
         reranking=RerankingSettings(**{"threshold": 0.3, **reranking}),
         verification=VerificationSettings(model="none"),

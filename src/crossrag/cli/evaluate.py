@@ -18,6 +18,7 @@ from . import show
 from .options import ConfigOption, IndexOption, JsonOption, SetOption, loaded, opened
 
 if TYPE_CHECKING:
+    from crossrag.config import Loaded
     from crossrag.evaluation.comparison import Comparison
     from crossrag.evaluation.judging import Judge
     from crossrag.pipeline import Rag
@@ -55,7 +56,10 @@ CacheOption = Annotated[
     Path | None, typer.Option("--cache", help="Remember searches here; else beside the index.")
 ]
 StageOption = Annotated[
-    str | None, typer.Option("--stage", help="BM25, dense, fused, reranked or kept; else reranked.")
+    str | None,
+    typer.Option(
+        "--stage", help="BM25, dense, fused, reranked or kept; else the last order before the threshold."
+    ),
 ]
 
 
@@ -101,6 +105,8 @@ def run(
     _check_extra()
     dataset = running.sampled(read_dataset(data, relevant_from=relevant_from), questions)
     given = loaded(index, config, settings).settings
+    if out is not None:
+        running.make_folder(out)
     with (
         _journal(cache or given.index.path / _CACHE) as journal,
         _progress() as progress,
@@ -171,6 +177,8 @@ def gate(
             f"{said}: {found.measure} of {found.stage} {found.baseline:.4f} -> {found.value:.4f} "
             f"(may fall by {found.max_drop:g}; p = {found.difference.p:.3f})"
         )
+    for notice in found.notices:
+        show.talk(notice)
     if not found.passed:
         raise typer.Exit(REGRESSED)
 
@@ -213,7 +221,9 @@ def tune(
     as_json: JsonOption = False,
 ) -> None:
     """Look for better settings on one half of the questions, report on the other, write them."""
+    from crossrag.config import PROJECT_FILE
     from crossrag.evaluation import running, tuning
+    from crossrag.evaluation.changes import write_settings
     from crossrag.evaluation.reading import read_dataset
 
     _check_extra()
@@ -228,13 +238,32 @@ def tune(
             options=tuning.Options(seconds=minutes * 60, chunking=chunking),
             progress=progress,
         )
-    tuning.write_settings(found, out, start=config or Path("crossrag.toml"))
+    write_settings(
+        {**_said(given), **found.changes},
+        out,
+        start=config or Path(PROJECT_FILE),
+        remark=found.verdict,
+    )
     if as_json:
         show.to_json(asdict(found) | {"verdict": found.verdict})
         return
     for line in tuning.told(found):
         print(line)
     show.talk(f"Use it with --config {out}")
+
+
+def _said(given: Loaded) -> dict[str, Any]:
+    """What was set for this call and was measured with, but for where the index is, and secrets."""
+    from pydantic import SecretStr
+
+    values = given.settings.model_dump(mode="json")
+    said = {}
+    for name, origin in given.origins.items():
+        section, _, key = name.partition(".")
+        secret = isinstance(getattr(getattr(given.settings, section), key), SecretStr)
+        if origin == "argument" and section != "index" and not secret and values[section][key] is not None:
+            said[name] = values[section][key]
+    return said
 
 
 def _check_extra() -> None:

@@ -23,16 +23,21 @@ def begin(rag: Rag, out: Path, *, count: int, by_hand: bool) -> None:
     if by_hand:
         _by_hand(rag, out, count=count, known=known)
         return
-    rows = list(starter.starter(rag, count=count, known=known))
-    if not rows:
+    written = 0
+    with show.counting("asking for questions") as step:
+        for row in starter.starter(rag, count=count, known=known):
+            # At once: what a model has written is not lost when it cannot be asked any more.
+            starter.append(out, [row])
+            written += 1
+            step(written, count)
+    if not written:
         raise UsageError("The index has no passage to ask about", hint="Ingest more documents, or --by-hand")
-    starter.append(out, rows)
     how = (
         "by the language model"
         if rag.complete is not None
         else "from headings, as there is no language model"
     )
-    print(f"{len(rows)} questions, {how}, are in {out}.")
+    print(f"{written} questions, {how}, are in {out}.")
     show.talk(
         "Read them before you trust them: throw away what nobody would ask, and mend the wording. "
         f"Then: crossrag eval {out}"
@@ -44,7 +49,7 @@ def _by_hand(rag: Rag, out: Path, *, count: int, known: set[str]) -> None:
     if not sys.stdin.isatty():
         show.talk("Reading questions and judgements from standard input.")
     written = 0
-    for number, chunk in enumerate(starter.passages(rag, count), start=1):
+    for number, chunk in enumerate(starter.passages(rag)[:count], start=1):
         print(f"\n--- passage {number} of {count}: {chunk.location}\n{chunk.text}\n")
         question = _asked("A question that this passage answers (empty: next passage, q: stop): ")
         if question == "q":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ from crossrag.errors import UsageError
 
 from . import trec
 from .measures import DEFAULT, MAIN, measured
+from .records import STAGES
 from .report import read_json
 from .statistics import Difference, compared
 
 WHERE = 5
-_LAST = ("kept", "reranked", "fused", "dense", "BM25")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +65,7 @@ class Gate:
     value: float
     max_drop: float
     difference: Difference
+    notices: tuple[str, ...] = ()
 
     @property
     def drop(self) -> float:
@@ -79,16 +80,18 @@ def compare_reports(a: Path, b: Path, *, stage: str | None = None) -> Comparison
         UsageError: A file is no report, or they have no question in common.
     """
     first, second = read_json(a), read_json(b)
-    stage = _stage(first, second, stage)
+    stages = _stages(first, second, stage)
+    names = (a.name, b.name) if a.name != b.name else (str(a), str(b))
     return _compared(
-        (a.name if a.name != b.name else str(a), _by_query(first, stage)),
-        (b.name if a.name != b.name else str(b), _by_query(second, stage)),
-        stage=stage,
+        (names[0], _by_query(first, stages[0])),
+        (names[1], _by_query(second, stages[1])),
+        stage=_named(stages),
         texts={row["id"]: row["question"] for row in first["questions"]},
         notices=_unlike(first["dataset"], second["dataset"], ("fingerprint",))
         + _unlike(
             first["subject"], second["subject"], ("corpus", "chunking", "models", "settings", "threshold")
-        ),
+        )
+        + _degraded(zip(names, (first, second), strict=True)),
     )
 
 
@@ -133,8 +136,8 @@ def gate(
             f"{report} and {baseline} cannot be compared: they differ in {' and '.join(unlike)}",
             hint="Measure both over the same questions and the same index, or take a new baseline",
         )
-    stage = _stage(now, before, stage)
-    ours, theirs = _by_query(now, stage), _by_query(before, stage)
+    stages = _stages(before, now, stage)
+    theirs, ours = _by_query(before, stages[0]), _by_query(now, stages[1])
     if measure not in ours or measure not in theirs:
         raise UsageError(f"{measure} was not measured in both", hint=f"Choices: {', '.join(ours)}")
     queries = list(theirs[measure])
@@ -143,12 +146,13 @@ def gate(
     return Gate(
         # A difference in the last digits of a double is none.
         passed=base - value <= max_drop + 1e-9,
-        stage=stage,
+        stage=_named(stages),
         measure=measure,
         baseline=base,
         value=value,
         max_drop=max_drop,
         difference=difference,
+        notices=_degraded(((baseline.name, before), (report.name, now))),
     )
 
 
@@ -192,16 +196,32 @@ def _compared(
     )
 
 
-def _stage(first: Mapping[str, Any], second: Mapping[str, Any], wanted: str | None) -> str:
-    """The last stage before the threshold that both have, where none is named."""
-    both = [stage for stage in _LAST if stage in first["stages"] and stage in second["stages"]]
+def _stages(first: Mapping[str, Any], second: Mapping[str, Any], wanted: str | None) -> tuple[str, str]:
+    """The stage of each: the one that is named, else each one's last before the threshold.
+
+    Where one of them has no reranker, its fused order is what its users get, and what counts.
+    """
     if wanted is None:
-        return next(stage for stage in both if stage != "kept")
-    if wanted not in both:
-        raise UsageError(
-            f"There is no stage {wanted!r} in both", hint=f"Choices: {', '.join(reversed(both))}"
-        )
-    return wanted
+        last = [stage for stage in reversed(STAGES) if stage != "kept"]
+        one, other = (next(stage for stage in last if stage in of["stages"]) for of in (first, second))
+        return one, other
+    both = [stage for stage in STAGES if stage in first["stages"] and stage in second["stages"]]
+    if wanted in both:
+        return wanted, wanted
+    raise UsageError(f"There is no stage {wanted!r} in both", hint=f"Choices: {', '.join(both)}")
+
+
+def _named(stages: tuple[str, str]) -> str:
+    return stages[0] if stages[0] == stages[1] else f"{stages[0]} against {stages[1]}"
+
+
+def _degraded(reports: Iterable[tuple[str, Mapping[str, Any]]]) -> tuple[str, ...]:
+    """Figures over searches in which something failed are none of the settings'."""
+    return tuple(
+        f"{name}: not everything worked ({', '.join(f'{k} {v}' for k, v in of['degraded'].items())})"
+        for name, of in reports
+        if of["degraded"]
+    )
 
 
 def _by_query(report: Mapping[str, Any], stage: str) -> dict[str, dict[str, float]]:

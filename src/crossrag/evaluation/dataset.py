@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from crossrag.errors import UsageError
+
 if TYPE_CHECKING:
     from crossrag.types import Candidate, Chunk
 
@@ -135,13 +137,23 @@ def written(name: str) -> str:
 
 
 def merged(questions: Iterable[Question]) -> tuple[Question, ...]:
-    """Questions of the same id as one, with all their places and answers."""
+    """Questions of the same id as one, with all their places and answers.
+
+    Raises:
+        UsageError: An id stands for two questions.
+    """
     found: dict[str, Question] = {}
     for question in questions:
         before = found.get(question.id)
         if before is None:
             found[question.id] = question
             continue
+        if before.text != question.text:
+            raise UsageError(
+                f"The id {question.id!r} is that of two questions: "
+                f"{before.text[:60]!r}, {question.text[:60]!r}",
+                hint="Give each its own id, or leave ids out",
+            )
         said = [known for known in (before.answerable, question.answerable) if known is not None]
         found[question.id] = Question(
             id=before.id,

@@ -114,7 +114,7 @@ def _record(
     dataset: Dataset, question: Question, measured: Subject, journal: Journal, *, answers: bool
 ) -> Record:
     settings = measured.identity
-    extra = (measured.threshold, measured.rag.generator.fingerprint) if answers else ()
+    extra = _answered_by(measured) if answers else ()
     judged = (question.text, [(p.sources, p.quote, p.grade) for p in question.places], dataset.by_document)
     name = key(_FORMAT, settings, judged, question.id, extra)
     if (kept := journal.get(name)) is not None:
@@ -122,8 +122,16 @@ def _record(
     record = _searched(dataset, question, measured)
     if answers:
         record = _asked(dataset, question, measured, record)
-    journal.put([(name, record.packed())])
+    # What failed this time may work the next.
+    if not (record.degraded or record.failed or (record.answered and record.answered.degraded)):
+        journal.put([(name, record.packed())])
     return record
+
+
+def _answered_by(measured: Subject) -> tuple[float, str, str]:
+    """What an answer depends on beside what was found."""
+    rag = measured.rag
+    return measured.threshold, rag.generator.fingerprint, rag.grounder.fingerprint if rag.grounder else "none"
 
 
 def whole_ranking(rag: Rag, question: str) -> Ranking:

@@ -20,25 +20,15 @@ class Journal:
     """A table of bytes by key, written one entry at a time. A context manager.
 
     Args:
-        path: The file, made if missing; None keeps nothing after closing.
+        path: The file, made at first use if missing; None keeps nothing after closing.
 
     Raises:
-        StoreError: The file cannot be used; also from the methods.
+        StoreError: The file cannot be used; from the methods.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        try:
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=30)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = NORMAL")
-            self._database.execute(
-                "CREATE TABLE IF NOT EXISTS entry (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT"
-            )
-        except (sqlite3.Error, OSError) as error:
-            raise self._unusable(error) from None
+        self._opened: sqlite3.Connection | None = None
 
     def get(self, key: str) -> bytes | None:
         """What was kept under the key."""
@@ -61,7 +51,27 @@ class Journal:
 
     def close(self) -> None:
         """Close the file."""
-        self._database.close()
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        """Opened at first use: no folder of an index is made because somebody asked about none."""
+        if self._opened is None:
+            try:
+                if self._path is not None:
+                    self._path.parent.mkdir(parents=True, exist_ok=True)
+                opened = sqlite3.connect(self._path or ":memory:", isolation_level=None, timeout=30)
+                opened.execute("PRAGMA journal_mode = WAL")
+                opened.execute("PRAGMA synchronous = NORMAL")
+                opened.execute(
+                    "CREATE TABLE IF NOT EXISTS entry (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT"
+                )
+            except (sqlite3.Error, OSError) as error:
+                raise self._unusable(error) from None
+            self._opened = opened
+        return self._opened
 
     def __enter__(self) -> Self:
         return self

@@ -34,7 +34,7 @@ def measured(run: Run, qrels: Qrels, measures: Sequence[str] = DEFAULT, *, relev
         relevant_from: Least grade that is relevant, for the measures that know only yes and no.
 
     Raises:
-        UsageError: A name is unknown.
+        UsageError: A name is unknown, or ir-measures cannot compute it here.
         MissingExtraError: ir-measures is not installed.
     """
     ir_measures = _library()
@@ -49,11 +49,26 @@ def measured(run: Run, qrels: Qrels, measures: Sequence[str] = DEFAULT, *, relev
         if run.get(query)
     }
     values: Values = {name: dict.fromkeys(judged, 0.0) for name in measures}
-    names = {measure: name for name, measure in known.items()}
-    if ranked:
-        for row in ir_measures.iter_calc(list(names), judged, ranked):
-            values[names[row.measure]][row.query_id] = float(row.value)
+    # Several names may mean the same, such as RR and MRR.
+    names: dict[Any, list[str]] = {}
+    for name, measure in known.items():
+        names.setdefault(measure, []).append(name)
+    for row in _calculated(ir_measures, list(names), judged, ranked) if ranked else ():
+        for name in names[row.measure]:
+            values[name][row.query_id] = float(row.value)
     return values
+
+
+def check(measures: Sequence[str]) -> None:
+    """Find out before a long run whether these can be measured.
+
+    Raises:
+        UsageError: A name is unknown, or needs what is not here.
+        MissingExtraError: ir-measures is not installed.
+    """
+    ir_measures = _library()
+    for name in measures:
+        _parsed(ir_measures, name, 1)
 
 
 def mean(values: Sequence[float]) -> float:
@@ -64,11 +79,27 @@ def mean(values: Sequence[float]) -> float:
 def _parsed(ir_measures: Any, name: str, relevant_from: int) -> Any:
     try:
         measure = ir_measures.parse_measure(name)
+        there = ir_measures.DefaultPipeline.supports(measure)
     except (NameError, ValueError, TypeError, AssertionError):
         raise UsageError(f"There is no measure {name!r}", hint=f"Such as {', '.join(DEFAULT)}") from None
+    # A cutoff of 0 would not be an error, but the end of the process.
+    if measure.params.get("cutoff", 1) < 1 or not there:
+        raise UsageError(
+            f"The measure {name!r} cannot be computed here", hint=f"Take others, such as {', '.join(DEFAULT)}"
+        )
     if relevant_from != 1 and "rel" in measure.SUPPORTED_PARAMS and "rel" not in measure.params:
         return measure(rel=relevant_from)
     return measure
+
+
+def _calculated(ir_measures: Any, measures: Sequence[Any], qrels: Any, run: Any) -> list[Any]:
+    try:
+        return list(ir_measures.iter_calc(measures, qrels, run))
+    except Exception as error:  # each of its tools fails in its own way
+        names = ", ".join(map(str, measures))
+        raise UsageError(
+            f"ir-measures failed at {names}: {error}", hint=f"Take others, such as {', '.join(DEFAULT)}"
+        ) from error
 
 
 def _library() -> Any:

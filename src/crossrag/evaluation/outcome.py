@@ -87,6 +87,8 @@ class Outcome:
     @property
     def verdict(self) -> str:
         """Whether reranking helps here, in one sentence."""
+        if not self.values["fused"][MAIN]:
+            return "Nothing was measured: for no question is a place judged relevant."
         if self.gain is None:
             return "There is no reranker to judge."
         found = self.gain[MAIN]
@@ -193,19 +195,32 @@ def _abstention(
     )
     if not rows:
         return None
-    points, wrong = [], 0
-    for done, (said, grade) in enumerate(rows, start=1):
-        wrong += grade < dataset.relevant_from
-        points.append(Operating(said, done / len(rows), wrong / done))
+    points = _operating(rows, dataset.relevant_from)
     kept = [point for point in points if point.threshold >= threshold]
     best = {r.id: max((s.relevance or 0.0 for s in r.seen), default=0.0) for r in records if r.id in known}
     return Abstention(
         questions=len(rows),
         unanswerable=len(known),
-        area=mean([point.risk for point in points]),
+        area=_area(points),
         at_threshold=Operating(threshold, kept[-1].coverage, kept[-1].risk)
         if kept
         else Operating(threshold, 0.0, 0.0),
         refused_unanswerable=mean([value < threshold for value in best.values()]) if best else None,
         points=tuple(points),
     )
+
+
+def _operating(rows: Sequence[tuple[float, int]], least: int) -> list[Operating]:
+    """One point per threshold that can be told from others, from strict to lax."""
+    points, wrong = [], 0
+    for done, (said, grade) in enumerate(rows, start=1):
+        wrong += grade < least
+        if done == len(rows) or rows[done][0] < said:
+            points.append(Operating(said, done / len(rows), wrong / done))
+    return points
+
+
+def _area(points: Sequence[Operating]) -> float:
+    """Mean risk over all coverages: each question counts with the risk of the threshold that lets it in."""
+    before = [0.0, *(point.coverage for point in points)]
+    return sum(point.risk * (point.coverage - start) for point, start in zip(points, before, strict=False))

@@ -36,6 +36,13 @@ _SOURCES = ("source", "sources")
 _QUOTES = ("quote", "quotes", "evidence")
 _GRADE = ("grade", "relevance", "score")
 _ANSWERS = ("answer", "answers", "reference", "ground_truth")
+_QUESTIONS = (
+    "questions.jsonl",
+    "questions.jsonl.gz",
+    "questions.csv",
+    "questions.csv.gz",
+    "judgements.jsonl",  # as the server's folder of feedback has it
+)
 _LARGEST = 1 << 28
 _HINT = 'Write one question a line: {"question": "…", "source": "…", "quote": "…", "answer": "…"}'
 
@@ -44,9 +51,10 @@ def read_dataset(path: Path, *, relevant_from: int = 1) -> Dataset:
     """Read a file or folder of questions.
 
     Args:
-        path: A `.jsonl`, `.csv` or `.tsv` file of questions, gzipped or not; a folder with such a file called
-            `questions`; a folder with `queries.jsonl` and `qrels/NAME.tsv` (BEIR), or with `queries.jsonl` or
-            `queries.tsv` and one `*qrels*` file (TREC), whose documents are named by their source.
+        path: A `.jsonl`, `.csv` or `.tsv` file of questions, gzipped or not; a folder with such a file
+            called `questions`, or with the `judgements.jsonl` of a server's feedback; a folder with
+            `queries.jsonl` and `qrels/NAME.tsv` (BEIR), or with `queries.jsonl` or `queries.tsv` and one
+            `*qrels*` file (TREC), whose documents are named by their source.
         relevant_from: Least grade that is relevant.
 
     Raises:
@@ -73,7 +81,7 @@ def is_corpus(path: Path) -> bool:
 
 
 def _of_folder(folder: Path) -> list[Question]:
-    if file := _first(folder, "questions.jsonl", "questions.jsonl.gz", "questions.csv", "questions.csv.gz"):
+    if file := _first(folder, *_QUESTIONS):
         return _of_file(file)
     file = _first(folder, "queries.jsonl", "queries.jsonl.gz", "queries.tsv", "queries.tsv.gz")
     if file is None:
@@ -125,7 +133,9 @@ def _question(row: Mapping[str, Any], where: str) -> Question:
     text = _one_of(row, _TEXT, where).strip()
     if not text:
         raise UsageError(f"{where}: the question is empty", hint=_HINT)
-    given = next((row[name] for name in _ID if row.get(name) not in {None, ""}), None)
+    given = _first_of(row, _ID)
+    if not isinstance(given, (str, int, type(None))):
+        raise UsageError(f"{where}: the id is {given!r}, no text", hint=_HINT)
     sources = tuple(_texts(row, _SOURCES, where))
     # A link says nothing about which words of a document are meant.
     quotes = [quote for quote in _texts(row, _QUOTES, where) if "://" not in quote.split()[0]]
@@ -140,7 +150,9 @@ def _question(row: Mapping[str, Any], where: str) -> Question:
         places = [Place(place.sources, place.quote, 0) for place in places]
     return Question(
         # Not Python's own hash, which differs between processes.
-        id=str(given) if given is not None else hashlib.sha256(text.encode()).hexdigest()[:12],
+        id=str(given)
+        if given is not None
+        else hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12],
         text=text,
         places=tuple(dict.fromkeys(places)),
         answers=tuple(dict.fromkeys(_texts(row, _ANSWERS, where))),
@@ -153,8 +165,13 @@ def _rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     kind = file.name.removesuffix(".gz").rpartition(".")[2]
     if kind in {"csv", "tsv"}:
         rows = csv.DictReader(io.StringIO(text), delimiter="," if kind == "csv" else "\t")
-        for row in rows:
-            yield f"{file}, line {rows.line_num}", {str(key): value for key, value in row.items()}
+        try:
+            for row in rows:
+                yield f"{file}, line {rows.line_num}", {str(key): value for key, value in row.items()}
+        except csv.Error as error:
+            raise UsageError(
+                f"{file}, after line {rows.line_num}: {error}", hint="Is a quote left open?"
+            ) from None
         return
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
@@ -206,13 +223,15 @@ def _one_of(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
 
 
 def _grade(row: Mapping[str, Any], where: str) -> int:
-    for name in _GRADE:
-        if (value := row.get(name)) not in {None, ""}:
-            try:
-                return int(value)
-            except (TypeError, ValueError):
-                raise UsageError(f"{where}: {name} is {value!r}, no whole number", hint=_HINT) from None
-    return 1
+    value = _first_of(row, _GRADE)
+    if value is None:
+        return 1
+    try:
+        if float(value) == int(float(value)):
+            return int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise UsageError(f"{where}: the grade is {value!r}, no whole number", hint=_HINT)
 
 
 def _truth(value: Any, where: str) -> bool | None:
@@ -222,6 +241,11 @@ def _truth(value: Any, where: str) -> bool | None:
     if str(value).lower() not in known:
         raise UsageError(f"{where}: answerable is {value!r}", hint="Write true or false")
     return known[str(value).lower()]
+
+
+def _first_of(row: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """The value under the first of the names that has one."""
+    return next((row[name] for name in names if row.get(name) is not None and row[name] != ""), None)
 
 
 def _first(folder: Path, *names: str) -> Path | None:

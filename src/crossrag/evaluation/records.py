@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -81,7 +81,8 @@ class Record:
 
         Args:
             stage: `BM25`, `dense`, `fused` or `reranked`.
-            depth: As if the reranker had read so many; scores do not depend on what else is read.
+            depth: As if the reranker had read so many. All but exact: a score does not depend on what else is
+                read, but who leaves early, with a forecast for a score, does.
         """
         if stage != "reranked":
             rank = {"BM25": "bm25", "dense": "dense", "fused": "fused"}[stage]
@@ -89,9 +90,7 @@ class Record:
                 (s for s in self.seen if getattr(s, rank) is not None), key=lambda s: getattr(s, rank)
             )
         first = self.in_order("fused")
-        read = [s for s in first if s.reranked is not None and (depth is None or (s.fused or 0) <= depth)]
-        unread = [s for s in first if s not in read]
-        return sorted(read, key=lambda s: s.reranked or 0) + unread
+        return reread(first, len(first) if depth is None else depth)
 
     def kept(self, threshold: float, top_k: int) -> list[Seen]:
         """What goes into the context."""
@@ -114,6 +113,13 @@ class Record:
             answered=None if answered is None else _answered(answered),
             **row,
         )
+
+
+def reread(first: Sequence[Seen], depth: int) -> list[Seen]:
+    """The first `depth` in the reranker's order, then what it did not read."""
+    read = [seen for seen in first[:depth] if seen.reranked is not None]
+    unread = [seen for place, seen in enumerate(first) if place >= depth or seen.reranked is None]
+    return sorted(read, key=lambda seen: seen.reranked or 0) + unread
 
 
 def rounded(value: float | None) -> float | None:

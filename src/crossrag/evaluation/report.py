@@ -6,6 +6,7 @@ Two runs of the same give the same bytes, but for what stands under `times`.
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -118,9 +119,10 @@ def machine() -> str:
 
 
 def _thinned(abstention: dict[str, Any], most: int = 200) -> dict[str, Any]:
+    """Every so many-th operating point, the last one in any case."""
     points = abstention["points"]
     step = max(1, -(-len(points) // most))
-    return abstention | {"points": points[step - 1 :: step]}
+    return abstention | {"points": points[(len(points) - 1) % step :: step]}
 
 
 def _degraded(records: Sequence[Record]) -> dict[str, int]:
@@ -197,5 +199,5 @@ def _times(records: Sequence[Record], sweep: Mapping[int, float]) -> dict[str, A
 
 
 def _quantile(values: Sequence[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    """By nearest rank."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]

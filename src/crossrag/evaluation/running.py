@@ -11,13 +11,14 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from crossrag import reranking
+from crossrag.errors import UsageError
 
 from . import corpus, figures, markdown, report, trec
 from .dataset import written
 from .experiment import Subject, conduct, subject, whole_ranking
 from .journal import Journal, key
 from .judging import judged
-from .measures import DEFAULT
+from .measures import DEFAULT, check
 from .outcome import outcome, qrels, runs
 from .reading import is_corpus
 
@@ -63,6 +64,8 @@ def opened(data: Path, settings: Settings, *, progress: Progress = _quiet) -> It
             yield subject(rag, corpus=corpus.digest(data))
         return
     with Rag(settings) as rag:
+        # Where there is no index, this says so; looking for its documents would begin one.
+        rag.store.count()
         yield subject(rag)
 
 
@@ -74,8 +77,13 @@ def evaluate(
     wanted: Wanted | None = None,
     progress: Progress = _quiet,
 ) -> tuple[dict[str, Any], list[Record]]:
-    """Search, ask where that is wanted, judge and measure. Returns the report and what it rests on."""
+    """Search, ask where that is wanted, judge and measure. Returns the report and what it rests on.
+
+    Raises:
+        UsageError: A measure is unknown.
+    """
     wanted = wanted or Wanted()
+    check(wanted.measures)
     records = conduct(
         dataset, measured, journal=journal, answers=wanted.answers, progress=progress("searching")
     )
@@ -97,8 +105,12 @@ def save(
     *,
     drawn: bool = True,
 ) -> None:
-    """Write report.json, report.md, its figures, and a TREC run per stage with the judgements."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write report.json, report.md, its figures, and a TREC run per stage with the judgements.
+
+    Raises:
+        UsageError: The folder cannot be made.
+    """
+    make_folder(folder)
     report.write_json(content, folder / "report.json")
     pictures = figures.draw(content, folder) if drawn else {}
     (folder / "report.md").write_text(markdown.markdown(content, pictures), encoding="utf-8")
@@ -109,6 +121,20 @@ def save(
         trec.write_run(named, folder / "runs" / f"{stage.lower()}.run", tag=f"crossrag-{stage.lower()}")
     truth = {written(query): rows for query, rows in qrels(dataset).items()}
     trec.write_qrels(truth, folder / "runs" / "qrels.txt")
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a report, before a long run.
+
+    Raises:
+        UsageError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{folder} is no folder to write to: {error.strerror}", hint="Name another"
+        ) from None
 
 
 def sampled(dataset: Dataset, most: int | None) -> Dataset:

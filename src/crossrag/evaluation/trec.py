@@ -74,12 +74,21 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
             continue
         try:
             query, document, grade = parts if len(parts) == 3 else (parts[0], parts[2], parts[3])
-            found.setdefault(query, {})[document] = int(float(grade))
+            found.setdefault(query, {})[document] = _whole(grade)
         except (ValueError, IndexError):
             raise UsageError(
-                f"{path}, line {number}: no judgement", hint="Write query, 0, document, grade"
+                f"{path}, line {number}: no judgement",
+                hint="Write query, 0, document, grade; grades are whole numbers",
             ) from None
     return found
+
+
+def _whole(grade: str) -> int:
+    """Also `1.0`, as some write it."""
+    value = float(grade)
+    if not value.is_integer():
+        raise ValueError("the grade is no whole number")
+    return int(value)
 
 
 def _lines(path: Path, *, tabs: bool = False) -> Iterator[tuple[int, list[str]]]:

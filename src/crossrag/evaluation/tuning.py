@@ -1,30 +1,29 @@
 """Questions and settings -> better settings, found on one half of the questions and measured on the other.
 
 A plain grid: how passages are found (and cut, where that is wanted) needs a search each and is tried while
-there is time; depth, fusion and threshold are read off what those searches found, as scores do not depend on
-company.
+there is time; depth, fusion and threshold are read off what those searches found.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crossrag.errors import UsageError
-from crossrag.retrieval import reciprocal_rank_fusion
 
+from .changes import Changes, with_changes
 from .dataset import order
 from .experiment import Subject, conduct, subject
 from .journal import Journal, key
 from .measures import MAIN, mean, measured
 from .outcome import qrels
 from .reading import is_corpus
+from .records import reread
 from .running import Progress, opened
 from .statistics import Difference, compared
 
@@ -34,11 +33,14 @@ if TYPE_CHECKING:
     from .dataset import Dataset
     from .records import Record, Seen
 
-Changes = Mapping[str, Any]
-"""`section.key` -> value."""
 DEEPEST = 200
 DEPTHS = (0, 10, 20, 50, 100, 200)
 CONSTANTS = (10, 30, 60, 120)
+DENSE_WEIGHTS = (0.5, 1.0, 2.0)
+THRESHOLDS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+METHODS = ((), ("feedback",), ("variants",), ("feedback", "variants"))
+_PER_TOKEN = 4
+"""Characters; chunk sizes are tried as either."""
 CHUNKS = ((400, 80), (800, 150), (1_200, 200), (2_000, 300))
 LEAST = 10
 """Questions in each half, without which nothing is tuned."""
@@ -117,8 +119,8 @@ def tune(
     options = options or Options()
     seen, unseen = halves(dataset)
     began, trials, left_out = time.monotonic(), [], []
-    best: tuple[float, Changes, list[Record]] | None = None
-    base: list[Record] = []
+    best: _Best | None = None
+    base: _Base | None = None
     for changes in _variants(settings, data, options):
         name = ", ".join(f"{key} = {value}" for key, value in changes.items()) or "as it is"
         if best is not None and time.monotonic() - began > options.seconds:
@@ -126,15 +128,39 @@ def tune(
             continue
         with _searched(data, settings, changes) as found:
             records = conduct(dataset, found, journal=journal, progress=progress(name))
-        base = base or records
-        for inner in _inner(settings):
+        base = base or _Base(records, found.threshold)
+        for inner in _inner(settings, changes):
             value = mean(list(ranked(seen, records, inner).values()))
             trials.append(Trial(changes={**changes, **inner}, value=value))
-            cost = _PRICE * bool(changes)
-            if best is None or value > best[0] + cost:
-                best = value - cost, {**changes, **inner}, records
+            found_better = _Best(value, changes, inner, records)
+            if best is None or value > best.value + _PRICE * found_better.dearer_than(best):
+                best = found_better
     assert best is not None  # noqa: S101 - the settings as they are have been tried
-    return _finished(settings, (seen, unseen), (base, best[2]), best[1], trials=trials, left_out=left_out)
+    assert base is not None  # noqa: S101 - as above
+    return _finished(settings, (seen, unseen), base, best, trials=trials, left_out=left_out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """The settings as they are."""
+
+    records: list[Record]
+    threshold: float
+    """As a number, whatever it was set as."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Best:
+    value: float
+    outer: Changes
+    """What needed a search of its own."""
+    inner: Changes
+    records: list[Record]
+
+    def dearer_than(self, other: _Best) -> bool:
+        """Whether it takes more time."""
+        deeper: bool = self.inner["reranking.depth"] > other.inner["reranking.depth"]
+        return deeper or (bool(self.outer) and not other.outer)
 
 
 def halves(dataset: Dataset) -> tuple[Dataset, Dataset]:
@@ -157,23 +183,43 @@ def halves(dataset: Dataset) -> tuple[Dataset, Dataset]:
 
 
 def ranked(dataset: Dataset, records: Sequence[Record], changes: Changes) -> dict[str, float]:
-    """The main measure per question, had the records been made with this fusion and depth."""
-    depth, constant = int(changes["reranking.depth"]), int(changes["retrieval.rrf_k"])
-    run = {record.id: order(seen.names for seen in reordered(record, depth, constant)) for record in records}
+    """The main measure per question, had the records been made with this fusion and depth.
+
+    Without `retrieval.rrf_k` among the changes, the fusion is that of the search.
+    """
+    run = {
+        record.id: order(
+            seen.names
+            for seen in reordered(
+                record,
+                depth=changes["reranking.depth"],
+                constant=changes.get("retrieval.rrf_k"),
+                dense_weight=changes.get("retrieval.dense_weight", 1.0),
+            )
+        )
+        for record in records
+    }
     return measured(run, qrels(dataset), (MAIN,), relevant_from=dataset.relevant_from)[MAIN]
 
 
-def reordered(record: Record, depth: int, constant: int) -> list[Seen]:
-    """Candidates fused with another constant, the first `depth` of them in the reranker's order."""
-    legs = []
-    for leg in ("bm25", "dense"):
-        ranks = {place: getattr(seen, leg) for place, seen in enumerate(record.seen)}
-        legs.append(sorted((place for place in ranks if ranks[place] is not None), key=lambda p: ranks[p]))
-    scores = reciprocal_rank_fusion(legs, k=constant)
-    fused = sorted(scores, key=lambda place: (-scores[place], record.seen[place].fused or 0))
-    read = [place for place in fused[:depth] if record.seen[place].reranked is not None]
-    unread = [place for place in fused if place not in set(read)]
-    return [record.seen[p] for p in (*sorted(read, key=lambda p: record.seen[p].reranked or 0), *unread)]
+def reordered(record: Record, *, depth: int, constant: int | None, dense_weight: float = 1.0) -> list[Seen]:
+    """Candidates fused in another way, the first `depth` of them in the reranker's order.
+
+    Args:
+        record: Of a search of two legs.
+        depth: How many the reranker reads.
+        constant: Of reciprocal rank fusion; None for the order of the search itself.
+        dense_weight: Of the dense leg.
+    """
+    first = record.in_order("fused")
+    if constant is not None:
+        scores = [
+            (1 / (constant + seen.bm25) if seen.bm25 else 0.0)
+            + (dense_weight / (constant + seen.dense) if seen.dense else 0.0)
+            for seen in first
+        ]
+        first = [first[place] for place in sorted(range(len(first)), key=lambda place: -scores[place])]
+    return reread(first, depth)
 
 
 def usefulness(dataset: Dataset, records: Sequence[Record], threshold: float, top_k: int) -> float:
@@ -217,60 +263,33 @@ def told(found: Tuned) -> Iterator[str]:
         yield f"There was no time for: {'; '.join(found.left_out)}."
 
 
-def write_settings(found: Tuned, path: Path, *, start: Path) -> None:
-    """Write a settings file: what `start` says, if it is there, with what was found above it.
-
-    Raises:
-        UsageError: It cannot be written.
-    """
-    content: dict[str, dict[str, Any]] = {}
-    if start.is_file():
-        content = tomllib.loads(start.read_text(encoding="utf-8"))
-    for name, value in found.changes.items():
-        section, _, setting = name.partition(".")
-        content.setdefault(section, {})[setting] = value
-    lines = [f"# {found.verdict}", ""]
-    for section, values in content.items():
-        lines += [f"[{section}]", *(f"{name} = {_toml(value)}" for name, value in values.items()), ""]
-    try:
-        path.write_text("\n".join(lines), encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be written: {error.strerror}", hint="Name another with --out"
-        ) from None
-
-
 def _finished(
     settings: Settings,
-    parts: tuple[Dataset, Dataset],
-    records: tuple[list[Record], list[Record]],
-    changes: Changes,
+    halved: tuple[Dataset, Dataset],
+    base: _Base,
+    best: _Best,
     *,
     trials: Sequence[Trial],
     left_out: Sequence[str],
 ) -> Tuned:
-    (seen, unseen), (base, best) = parts, records
+    seen, unseen = halved
     top_k = settings.reranking.top_k
-    old = {"reranking.depth": settings.reranking.depth, "retrieval.rrf_k": settings.retrieval.rrf_k}
-    before, after = ranked(unseen, base, old), ranked(unseen, best, changes)
-    # The best fusion without reranking, chosen on the same half as the best with it.
-    plain = max(
-        (inner for inner in _inner(settings) if inner["reranking.depth"] == 0),
-        key=lambda inner: mean(list(ranked(seen, best, inner).values())),
-    )
-    read = max(
-        (inner for inner in _inner(settings) if inner["reranking.depth"]),
-        key=lambda inner: mean(list(ranked(seen, best, inner).values())),
-        default=plain,
-    )
-    without, with_it = ranked(unseen, best, plain), ranked(unseen, best, read)
-    given = settings.reranking.threshold
-    old_threshold = given if isinstance(given, float) else 0.0
-    threshold = _threshold(seen, best, top_k, start=old_threshold)
+    before = ranked(unseen, base.records, {"reranking.depth": settings.reranking.depth})
+    after = ranked(unseen, best.records, best.inner)
+    without, with_it = _without_and_with(settings, halved, best)
+    threshold = _threshold(seen, best.records, top_k, start=base.threshold)
+    # What was set stays as it was set, such as a wanted precision.
+    kept = threshold == base.threshold
+    changes = {
+        **best.outer,
+        **best.inner,
+        "reranking.threshold": settings.reranking.threshold if kept else threshold,
+    }
     if not changes["reranking.depth"]:
-        changes = {**{k: v for k, v in changes.items() if k != "reranking.depth"}, "reranking.model": "none"}
+        del changes["reranking.depth"]
+        changes["reranking.model"] = "none"
     return Tuned(
-        changes={**changes, "reranking.threshold": threshold},
+        changes=changes,
         trials=tuple(trials),
         left_out=tuple(left_out),
         questions=len(before),
@@ -278,38 +297,66 @@ def _finished(
         after=mean(list(after.values())),
         difference=compared(list(before.values()), list(after.values())),
         reranking=compared(list(without.values()), list(with_it.values())),
-        utility=(usefulness(unseen, base, old_threshold, top_k), usefulness(unseen, best, threshold, top_k)),
+        utility=(
+            usefulness(unseen, base.records, base.threshold, top_k),
+            usefulness(unseen, best.records, threshold, top_k),
+        ),
     )
+
+
+def _without_and_with(
+    settings: Settings, halved: tuple[Dataset, Dataset], best: _Best
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The best without reranking and the best with it, chosen on one half, on the other."""
+    seen, unseen = halved
+    tried = _inner(settings, best.outer)
+
+    def worth(inner: Changes) -> float:
+        return mean(list(ranked(seen, best.records, inner).values()))
+
+    plain = max((inner for inner in tried if not inner["reranking.depth"]), key=worth)
+    read = max((inner for inner in tried if inner["reranking.depth"]), key=worth, default=plain)
+    return ranked(unseen, best.records, plain), ranked(unseen, best.records, read)
 
 
 def _threshold(dataset: Dataset, records: Sequence[Record], top_k: int, *, start: float) -> float:
     """The most useful one; the one that there is, where no other is clearly better."""
-    tried = sorted({0.0, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, start})
+    tried = sorted({*THRESHOLDS, start})
     worth = {value: usefulness(dataset, records, value, top_k) for value in tried}
     best = max(tried, key=lambda value: (worth[value], -value))
     return best if worth[best] > worth[start] + _PRICE else start
 
 
-def _inner(settings: Settings) -> list[dict[str, Any]]:
+def _inner(settings: Settings, outer: Changes) -> list[Changes]:
     """What needs no search: cheapest first, so that of equals the cheapest is taken."""
     own = settings.reranking.depth
-    depths = [0] if settings.reranking.model == "none" else sorted({*DEPTHS, own})
-    constants = sorted(
-        {*CONSTANTS, settings.retrieval.rrf_k}, key=lambda k: (k != settings.retrieval.rrf_k, k)
+    depths = [0] if settings.reranking.model == "none" else sorted({0, *DEPTHS, own})
+    if outer.get("expansion.methods", settings.expansion.methods):
+        # A record does not say what each expansion found: it cannot be fused in another way.
+        return [{"reranking.depth": depth} for depth in depths]
+    constant, weight = settings.retrieval.rrf_k, settings.retrieval.dense_weight
+    fusions = sorted(
+        ((k, w) for k in {*CONSTANTS, constant} for w in {*DENSE_WEIGHTS, weight}),
+        key=lambda fusion: (fusion != (constant, weight), fusion),
     )
-    return [{"reranking.depth": d, "retrieval.rrf_k": k} for d in depths for k in constants]
+    return [
+        {"reranking.depth": depth, "retrieval.rrf_k": k, "retrieval.dense_weight": w}
+        for depth in depths
+        for k, w in fusions
+    ]
 
 
 def _variants(settings: Settings, data: Path, options: Options) -> Iterator[Changes]:
     """What needs a search, or an index, of its own; the settings as they are come first."""
     yield {}
-    for methods in (("feedback",), ("variants",), ("feedback", "variants")):
+    for methods in METHODS:
         if methods != tuple(settings.expansion.methods):
             yield {"expansion.methods": list(methods)}
     if options.chunking and not is_corpus(data):
+        per = _PER_TOKEN if settings.chunking.unit == "tokens" else 1
         for size, overlap in CHUNKS:
-            if size != settings.chunking.size:
-                yield {"chunking.size": size, "chunking.overlap": overlap}
+            if size // per != settings.chunking.size:
+                yield {"chunking.size": size // per, "chunking.overlap": overlap // per}
 
 
 @contextmanager
@@ -331,29 +378,8 @@ def _searched(data: Path, settings: Settings, changes: Changes) -> Iterator[Subj
                 f"{missing[0]} is not where it was when it was indexed",
                 hint="Run tune from the folder that the index was made from, or leave out --chunking",
             )
-        with Rag(with_changes(changed, {"index.path": Path(scratch) / "index"})) as rag:
+        # Also where the index is on a server: nothing of what is tried is written there.
+        elsewhere = {"index.path": Path(scratch) / "index", "index.store": "edge"}
+        with Rag(with_changes(changed, elsewhere)) as rag:
             rag.ingest(*roots)
             yield subject(rag)
-
-
-def with_changes(settings: Settings, changes: Changes) -> Settings:
-    """The same settings but for some."""
-    content = settings.model_dump()
-    for name, value in changes.items():
-        section, _, setting = name.partition(".")
-        content[section][setting] = value
-    return settings.__class__.model_validate(content)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (int, float)):
-        return repr(value)
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    text = str(value)
-    # JSON's escapes of a text are TOML's, too.
-    import json
-
-    return json.dumps(text, ensure_ascii=False)

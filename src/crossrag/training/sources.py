@@ -76,6 +76,7 @@ def from_index(
             store=rag.index,
             fetch_k=rag.settings.retrieval.fetch_k,
             rrf_k=rag.settings.retrieval.rrf_k,
+            dense_weight=rag.settings.retrieval.dense_weight,
         )
         grades = [1 if calibrating.answers(wanted, c.chunk) else -1 for c in found]
         if 1 not in grades:
