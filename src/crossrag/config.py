@@ -21,7 +21,7 @@ from .server_settings import ServerSettings
 ENVIRONMENT_PREFIX = "CROSSRAG_"
 PROJECT_FILE = "crossrag.toml"
 
-
+_DEVICE = "^(cpu|cuda(:[0-9]+)?)$"
 Method = Literal["feedback", "variants", "multi-query", "hyde", "step-back", "decompose"]
 
 
@@ -58,6 +58,9 @@ class EmbedderSettings(Section):
 
     model: str = Field("onnx:bundled", description="backend:model")
     threads: int = Field(0, ge=0, description="threads for the model; 0 = all cores")
+    device: str | None = Field(
+        None, pattern=_DEVICE, description="cpu, cuda or cuda:1; none = cpu, in torch a GPU if there is one"
+    )
 
 
 class SparseSettings(Section):
@@ -157,6 +160,9 @@ class RerankingSettings(Section):
     deadline: float | None = Field(None, gt=0, description="seconds for reranking; none = no limit")
     cache: Path | None = Field(None, description="SQLite file that remembers scores; none = off")
     threads: int = Field(0, ge=0, description="threads for the model; 0 = all cores")
+    device: str | None = Field(
+        None, pattern=_DEVICE, description="cpu, cuda or cuda:1; none = cpu, in torch a GPU if there is one"
+    )
 
     @field_validator("cache", mode="before")
     @classmethod
@@ -218,6 +224,9 @@ class VerificationSettings(Section):
     )
     threshold: float = Field(0.5, ge=0, le=1, description="least support of a statement that holds")
     threads: int = Field(0, ge=0, description="threads for the model; 0 = all cores")
+    device: str | None = Field(
+        None, pattern=_DEVICE, description="cpu, cuda or cuda:1; none = cpu, in torch a GPU if there is one"
+    )
 
 
 class OpenAISettings(Section):

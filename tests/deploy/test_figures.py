@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import promql_parser
 import pytest
@@ -17,8 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from crossrag.config import load_settings
 from crossrag.server.observing import Observer
-from crossrag.server.routing import Router
 from tests.server.conftest import made
+
+if TYPE_CHECKING:
+    from crossrag.server.routing import Router
 
 ROOT = Path(__file__).parents[2]
 FILES = ROOT / "deploy" / "helm" / "crossrag" / "files"
@@ -92,9 +94,7 @@ def test_panels_do_not_lie_over_each_other() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in board["panels"]:
         place = panel["gridPos"]
-        cells = {
-            (place["x"] + dx, place["y"] + dy) for dx in range(place["w"]) for dy in range(place["h"])
-        }
+        cells = {(place["x"] + dx, place["y"] + dy) for dx in range(place["w"]) for dy in range(place["h"])}
         assert not taken & cells, panel["title"]
         assert place["x"] + place["w"] <= 24
         taken |= cells
@@ -178,7 +178,9 @@ def test_images_are_pinned_and_run_as_nobody_special(name: str) -> None:
     ignored = (ROOT / "docker" / f"{name}.dockerignore").read_text(encoding="utf-8").splitlines()
     assert ignored[0] == "*"
     # `**/__pycache__` and what is not named never gets into an image.
-    copied = {path for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE) for path in line.split()}
+    copied = {
+        path for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE) for path in line.split()
+    }
     assert copied == {line.removeprefix("!") for line in ignored if line.startswith("!")}
 
 
