@@ -6,6 +6,7 @@
 #   docker/check.sh [EXTRAS]
 set -euo pipefail
 cd "$(dirname "$0")/.."
+root=$PWD
 extras=${1:-qdrant,openai,server,mcp,office}
 work=$(mktemp -d)
 server=
@@ -51,8 +52,7 @@ env -i PATH="$work/opt/bin:/usr/bin:/bin" HOME=/nonexistent TMPDIR="$work/tmp" P
   CROSSRAG_INDEX__PATH="$work/index" CROSSRAG_SERVER__PORT="$port" CROSSRAG_SERVER__API_KEY=a-key-for-this-check \
   "${user[@]}" crossrag serve --host 0.0.0.0 >"$work/log" 2>&1 &
 server=$!
-check=$(sed -n 's/^  CMD \["python", "-c", "\(.*\)"\]$/\1/p' docker/Dockerfile 2>/dev/null || true)
-check=${check:-$(sed -n 's/^  CMD \["python", "-c", "\(.*\)"\]$/\1/p' "$OLDPWD/docker/Dockerfile")}
+check=$(sed -n 's/^  CMD \["python", "-c", "\(.*\)"\]$/\1/p' "$root/docker/Dockerfile")
 for try in $(seq 120); do
   if as_user "${user[@]}" python -c "$check" 2>/dev/null; then break; fi
   if [ "$try" = 120 ] || ! kill -0 "$server" 2>/dev/null; then cat "$work/log" >&2; exit 1; fi
