@@ -1,5 +1,5 @@
 # The same commands for people and for CI. Each makes what it needs in .venv; uv is used where it is there.
-.PHONY: demo test test-ragas stress check fix quality bench-serve bench-expansion bench-ingest bench-folders bench-rerank clean help
+.PHONY: demo test test-ragas stress check check-image fix quality bench-serve bench-expansion bench-ingest bench-folders bench-rerank clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -25,6 +25,9 @@ check: .venv/.dev ## format, lint, types, imports
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check-image: ## run the image's own command in a bare environment, as another user (needs root)
+	docker/check.sh
 
 fix: .venv/.dev ## format and mend what can be mended
 	$(BIN)/ruff format

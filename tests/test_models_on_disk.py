@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
+from typing import Any
 
+import onnxruntime
 import pytest
 
+from crossrag import assembly
+from crossrag.config import RerankingSettings, Settings
 from crossrag.errors import ConfigError, MissingExtraError, ModelError
 from crossrag.registry import BUNDLED_MODELS, Backend, load
 from crossrag.rerankers.progressive import ProgressiveReranker
@@ -81,3 +86,42 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.BACKENDS["generators"], "absent", absent)
     with pytest.raises(MissingExtraError, match=r"pip install 'crossrag\[some\]'"):
         load("generators", "absent:model")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("embedders", "onnx:bundled"), ("rerankers", "progressive:bundled"), ("grounders", "onnx:bundled")],
+)
+def test_a_gpu_that_cannot_be_used_is_an_error(kind: Any, name: str) -> None:
+    model = load(kind, name, device="cuda:1")
+    with pytest.raises(ModelError, match=r"cuda:1 is wanted.*onnxruntime-gpu"):
+        used(model)
+
+
+def test_a_gpu_without_its_libraries_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    # onnxruntime itself goes on without it, on the processor.
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    model = load("embedders", "onnx:bundled", device="cuda")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ModelError, match="cuda cannot be used"):
+            used(model)
+
+
+def test_the_processor_may_be_named() -> None:
+    named, plain = load("embedders", "onnx:bundled", device="cpu"), load("embedders", "onnx:bundled")
+    assert named.embed_query("cat").tolist() == plain.embed_query("cat").tolist()
+
+
+def test_a_device_is_refused_where_there_is_none() -> None:
+    with pytest.raises(ConfigError, match="http runs on no device of its own"):
+        assembly.reranker(Settings(reranking=RerankingSettings(model="http:tei", device="cuda")))
+
+
+def used(model: Any) -> None:
+    if hasattr(model, "embed_query"):
+        model.embed_query("cat")
+    elif hasattr(model, "support"):
+        model.support([("A cat sat on the mat, and a dog did not.", "The dog is a cat in a hat.")])
+    else:
+        model.score("cat", ["A cat."])

@@ -16,7 +16,15 @@ from .score_cache import CachedReranker
 from .types import Context
 
 if TYPE_CHECKING:
-    from .config import OpenAISettings, QdrantSettings, RerankHttpSettings, Settings
+    from .config import (
+        EmbedderSettings,
+        OpenAISettings,
+        QdrantSettings,
+        RerankHttpSettings,
+        RerankingSettings,
+        Settings,
+        VerificationSettings,
+    )
     from .protocols import Embedder, Generator, Grounder, Reranker, SparseEncoder, Store
     from .types import Turn
 
@@ -30,7 +38,8 @@ _NO_CONTEXT = Context(sources=(), tokens=0)
 
 def embedder(settings: Settings) -> Embedder:
     """From `embedder.model`."""
-    return registry.load("embedders", settings.embedder.model, threads=settings.embedder.threads)
+    wanted = settings.embedder
+    return registry.load("embedders", wanted.model, threads=wanted.threads, **_device(wanted))
 
 
 def sparse_encoder(settings: Settings) -> SparseEncoder:
@@ -47,6 +56,7 @@ def reranker(settings: Settings) -> Reranker | None:
     if reranking.model == "none":
         return None
     arguments = _endpoint(settings.rerank_http) if reranking.model.partition(":")[0] == "http" else {}
+    arguments |= _device(reranking)
     made = registry.load("rerankers", reranking.model, threads=reranking.threads, **arguments)
     return made if reranking.cache is None else CachedReranker(made, reranking.cache.expanduser())
 
@@ -156,7 +166,7 @@ def grounder(settings: Settings) -> Grounder | None:
     wanted = settings.verification
     if wanted.model == "none":
         return None
-    return registry.load("grounders", wanted.model, threads=wanted.threads)
+    return registry.load("grounders", wanted.model, threads=wanted.threads, **_device(wanted))
 
 
 def loader(settings: Settings) -> loading.Loader:
@@ -261,6 +271,11 @@ def _place(settings: Settings) -> dict[str, Any]:
     if not settings.qdrant.url:
         raise ConfigError("index.store is qdrant and there is no address", hint="Set qdrant.url")
     return _endpoint(settings.qdrant)
+
+
+def _device(section: EmbedderSettings | RerankingSettings | VerificationSettings) -> dict[str, str]:
+    """Only where one is said: other people's backends need not take it."""
+    return {} if section.device is None else {"device": section.device}
 
 
 def _endpoint(section: OpenAISettings | RerankHttpSettings | QdrantSettings) -> dict[str, Any]:

@@ -15,13 +15,14 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
 from .errors import ConfigError, did_you_mean
+from .ray_settings import RaySettings
 from .section import Section
 from .server_settings import ServerSettings
 
 ENVIRONMENT_PREFIX = "CROSSRAG_"
 PROJECT_FILE = "crossrag.toml"
 
-
+_DEVICE = "^(cpu|cuda(:[0-9]+)?)$"
 Method = Literal["feedback", "variants", "multi-query", "hyde", "step-back", "decompose"]
 
 
@@ -58,6 +59,9 @@ class EmbedderSettings(Section):
 
     model: str = Field("onnx:bundled", description="backend:model")
     threads: int = Field(0, ge=0, description="threads for the model; 0 = all cores")
+    device: str | None = Field(
+        None, pattern=_DEVICE, description="cpu, cuda or cuda:1; none = cpu, in torch a GPU if there is one"
+    )
 
 
 class SparseSettings(Section):
@@ -160,6 +164,9 @@ class RerankingSettings(Section):
     deadline: float | None = Field(None, gt=0, description="seconds for reranking; none = no limit")
     cache: Path | None = Field(None, description="SQLite file that remembers scores; none = off")
     threads: int = Field(0, ge=0, description="threads for the model; 0 = all cores")
+    device: str | None = Field(
+        None, pattern=_DEVICE, description="cpu, cuda or cuda:1; none = cpu, in torch a GPU if there is one"
+    )
 
     @field_validator("cache", mode="before")
     @classmethod
@@ -221,6 +228,9 @@ class VerificationSettings(Section):
     )
     threshold: float = Field(0.5, ge=0, le=1, description="least support of a statement that holds")
     threads: int = Field(0, ge=0, description="threads for the model; 0 = all cores")
+    device: str | None = Field(
+        None, pattern=_DEVICE, description="cpu, cuda or cuda:1; none = cpu, in torch a GPU if there is one"
+    )
 
 
 class OpenAISettings(Section):
@@ -253,6 +263,7 @@ class Settings(Section):
     openai: OpenAISettings = OpenAISettings()
     verification: VerificationSettings = VerificationSettings()
     server: ServerSettings = ServerSettings()
+    ray: RaySettings = RaySettings()
 
     @property
     def store(self) -> str:

@@ -76,15 +76,19 @@ class OnnxModel(ModelFolder):
         directory: Folder with `model.onnx` (or what `graphs` in `config.json` names) and `tokenizer.json`.
         threads: Threads for one run; 0 = one per core.
         batch_size: Texts per run where `config.json` does not say.
+        device: `cpu`, or `cuda` with the number of a GPU behind a colon; None for the processor.
 
     Raises:
         ModelError: A file is missing, cut, a Git LFS pointer, or not what `SHA256SUMS` says.
     """
 
-    def __init__(self, directory: Path, *, threads: int = 0, batch_size: int = 32) -> None:
+    def __init__(
+        self, directory: Path, *, threads: int = 0, batch_size: int = 32, device: str | None = None
+    ) -> None:
         super().__init__(directory, ("model.onnx",))
         self.graphs = self.files
         self._threads = threads
+        self._device = device or "cpu"
         self._batch_size = batch_size
         self._sessions: dict[str, Any] = {}
         self._making = threading.Lock()
@@ -146,16 +150,41 @@ class OnnxModel(ModelFolder):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
+        providers = _providers(self._device)
         try:
-            return onnxruntime.InferenceSession(
-                str(self.directory / name), options, providers=["CPUExecutionProvider"]
-            )
+            session = onnxruntime.InferenceSession(str(self.directory / name), options, providers=providers)
         except Exception as error:  # noqa: BLE001
             # onnxruntime has no common base for its exceptions.
             raise ModelError(
                 f"{self.directory / name} cannot be loaded: {str(error)[:200]}",
                 hint="The file may be cut: copy it again, or reinstall crossrag if it is the bundled one",
             ) from None
+        # Where libraries of CUDA are missing, onnxruntime goes on without it and only logs so.
+        if len(providers) > 1 and "CUDAExecutionProvider" not in session.get_providers():
+            raise ModelError(
+                f"{self._device} cannot be used: ONNX Runtime did not find its libraries of CUDA and cuDNN",
+                hint="Install them as docker/Dockerfile.cuda does, or set device to cpu",
+            )
+        return session
+
+
+def _providers(device: str) -> list[Any]:
+    """What onnxruntime calls a device, and the processor for what that cannot do.
+
+    Raises:
+        ModelError: This build of onnxruntime has no CUDA.
+    """
+    import onnxruntime
+
+    if device == "cpu":
+        return ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise ModelError(
+            f"{device} is wanted, and this build of ONNX Runtime is for processors alone",
+            hint="pip uninstall onnxruntime, then pip install onnxruntime-gpu; or set device to cpu",
+        )
+    number = int(device.partition(":")[2] or 0)
+    return [("CUDAExecutionProvider", {"device_id": number}), "CPUExecutionProvider"]
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

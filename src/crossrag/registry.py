@@ -35,6 +35,8 @@ class Backend:
     needs: str | None = None
     """Module that must be importable."""
     extra: str | None = None
+    device: bool = False
+    """Whether it takes a device, and may run on a GPU."""
     diagnosis: str | None = None
     """`module:function` that takes the same arguments and says in a sentence how the other side is."""
 
@@ -46,6 +48,7 @@ BACKENDS: dict[Kind, dict[str, Backend]] = {
             "any folder with model.onnx and tokenizer.json, or `bundled`",
             model="directory",
             bundled="minilm-l6-embedder",
+            device=True,
         ),
         "static": Backend(
             "crossrag.embedders.static:StaticEmbedder",
@@ -60,11 +63,13 @@ BACKENDS: dict[Kind, dict[str, Backend]] = {
             "crossrag's own: `bundled`, or a folder that `crossrag train` made",
             model="directory",
             bundled="progressive-reranker",
+            device=True,
         ),
         "onnx": Backend(
             "crossrag.rerankers.onnx:OnnxReranker",
             "any cross-encoder in a folder with model.onnx and tokenizer.json",
             model="directory",
+            device=True,
         ),
         "sentence-transformers": Backend(
             "crossrag.rerankers.sentence_transformers:SentenceTransformersReranker",
@@ -72,6 +77,7 @@ BACKENDS: dict[Kind, dict[str, Backend]] = {
             model="model",
             needs="sentence_transformers",
             extra="sentence-transformers",
+            device=True,
         ),
         "http": Backend(
             "crossrag.rerankers.http:HttpReranker",
@@ -117,6 +123,7 @@ BACKENDS: dict[Kind, dict[str, Backend]] = {
             "crossrag's own: `bundled`, or a folder of that kind",
             model="directory",
             bundled="grounding",
+            device=True,
         ),
     },
 }
@@ -151,6 +158,8 @@ def load(kind: Kind, name: str, **arguments: Any) -> Any:
     _check_installed(backend, name)
     if backend.model and not model and backend.model not in arguments and name in BACKENDS[kind]:
         raise ConfigError(f"{name} needs to be told which one", hint=f"Write {name}:… ({backend.summary})")
+    if "device" in arguments and not backend.device and backend_name in BACKENDS[kind]:
+        raise ConfigError(f"{backend_name} runs on no device of its own", hint="Leave `device` out")
     if model:
         if backend.model is None:
             raise ConfigError(f"{backend_name} takes no model, got {name!r}", hint=f"Write {backend_name}")

@@ -33,19 +33,31 @@ def serve(
     port: Annotated[
         int | None, typer.Option("--port", "-p", min=0, max=65_535, help="Port; 0 = any that is free.")
     ] = None,
+    engine: Annotated[
+        str, typer.Option("--engine", help="local, or ray: models as replicas on a cluster of Ray.")
+    ] = "local",
     insecure_no_auth: Annotated[
         bool, typer.Option("--insecure-no-auth", help="Listen beyond this machine without any key.")
     ] = False,
 ) -> None:
     """Serve the page, its API, and the APIs of OpenAI, Cohere and TEI over HTTP."""
     _check_installed("server", "fastapi", "uvicorn", "prometheus_client", "opentelemetry", "multipart")
-    from crossrag.server.listening import serve as listen
-
+    if engine not in {"local", "ray"}:
+        raise UsageError(f"There is no engine {engine!r}", hint="Write --engine local or --engine ray")
     chosen: dict[str, Any] = {"host": host, "port": port, "insecure_no_auth": insecure_no_auth or None}
     said = [f"server.{name}={value}" for name, value in chosen.items() if value is not None]
     found = loaded(index, config, [*(settings or []), *said]).settings
     _log(found)
-    listen(found, listening=lambda address: show.talk(f"Listening at {address} (Ctrl-C ends it)."))
+    if engine == "local":
+        from crossrag.server.listening import serve as listen
+
+        listen(found, listening=lambda address: show.talk(f"Listening at {address} (Ctrl-C ends it)."))
+        return
+    _check_installed("ray", "ray")
+    from crossrag.scale.serve_cluster import serve as spread
+
+    ends = "Ctrl-C ends it" if found.ray.address is None else "`serve shutdown` ends it"
+    spread(found, listening=lambda address: show.talk(f"Listening at {address} ({ends})."))
 
 
 def mcp(

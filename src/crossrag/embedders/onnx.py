@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class OnnxEmbedder:
     """Embeds with a bi-encoder; `config.json` may give `max_tokens`, prefixes and batch limits."""
 
-    def __init__(self, directory: Path, *, threads: int = 0) -> None:
-        self._model = OnnxModel(directory, threads=threads)
+    def __init__(self, directory: Path, *, threads: int = 0, device: str | None = None) -> None:
+        self._model = OnnxModel(directory, threads=threads, device=device)
         config = self._model.config
         self._max_tokens = int(config.get("max_tokens", 256))
         self._query_prefix = str(config.get("query_prefix", ""))

@@ -37,7 +37,7 @@ _RELEVANT_SETTINGS = (
     "expansion",
     "verification",
 )
-_NO_MATTER = {"threads", "cache", "deadline", "threshold"}
+_NO_MATTER = {"threads", "device", "cache", "deadline", "threshold"}
 """Settings that change no record; the threshold is applied to records afterwards."""
 
 

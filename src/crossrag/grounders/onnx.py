@@ -29,13 +29,14 @@ class OnnxGrounder:
     Args:
         directory: With `model.onnx`, `tokenizer.json` and `config.json`.
         threads: Threads for one run; 0 = one per core.
+        device: `cpu`, `cuda` or `cuda:1`; None for the processor.
 
     Raises:
         ModelError: A file is missing or damaged, or the folder holds another kind of model.
     """
 
-    def __init__(self, directory: Path | str, *, threads: int = 0) -> None:
-        self._model = OnnxModel(Path(directory).expanduser(), threads=threads)
+    def __init__(self, directory: Path | str, *, threads: int = 0, device: str | None = None) -> None:
+        self._model = OnnxModel(Path(directory).expanduser(), threads=threads, device=device)
         config = self._model.config
         if config.get("kind") != "grounding" or config.get("features") != list(FEATURES):
             raise ModelError(

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class OnnxReranker:
     """Reads question and passage as `[CLS] question [SEP] passage [SEP]`."""
 
-    def __init__(self, directory: Path | str, *, threads: int = 0) -> None:
-        self._model = OnnxModel(Path(directory).expanduser(), threads=threads, batch_size=1)
+    def __init__(self, directory: Path | str, *, threads: int = 0, device: str | None = None) -> None:
+        self._model = OnnxModel(Path(directory).expanduser(), threads=threads, batch_size=1, device=device)
         config = self._model.config
         if config.get("kind") == "progressive":
             raise ModelError(f"{directory} is a progressive reranker", hint=f"Write progressive:{directory}")

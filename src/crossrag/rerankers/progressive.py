@@ -46,13 +46,14 @@ class ProgressiveReranker:
     Args:
         directory: The model folder.
         threads: Threads for one run; 0 = one per core.
+        device: `cpu`, `cuda` or `cuda:1`; None for the processor.
 
     Raises:
         ModelError: The folder is damaged or holds another kind of model.
     """
 
-    def __init__(self, directory: Path, *, threads: int = 0) -> None:
-        self._model = OnnxModel(directory, threads=threads)
+    def __init__(self, directory: Path, *, threads: int = 0, device: str | None = None) -> None:
+        self._model = OnnxModel(directory, threads=threads, device=device)
         config = self._model.config
         if config.get("kind") != "progressive":
             raise ModelError(

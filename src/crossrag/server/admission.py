@@ -56,6 +56,11 @@ class Admission:
         self.seconds = _FIRST_GUESS
         """Mean duration of a request, of late."""
 
+    @property
+    def queue_seconds(self) -> float:
+        """How long all permits together have to work for what waits; what more servers are started by."""
+        return self.waiting * self.seconds / self._permits
+
     def expected_wait(self, key: str) -> float:
         """Seconds that one more request of this key would wait, everybody getting an equal share."""
         own = self._keys.get(key, _Key())

@@ -58,6 +58,7 @@ class Observer:
         for name, about, read in (
             ("crossrag_running", "Requests at work", lambda: admission.running),
             ("crossrag_waiting", "Requests that wait for their turn", lambda: admission.waiting),
+            ("crossrag_queue_seconds", "Seconds of work that wait", lambda: admission.queue_seconds),
             ("crossrag_ready", "Whether the service is ready", lambda: service.state == "ready"),
         ):
             Gauge(name, about, registry=at).set_function(read)

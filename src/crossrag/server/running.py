@@ -126,7 +126,10 @@ class Held:
         def working() -> T:
             with working_for(self._ticket), noting(self._helpers), discreetly():
                 self._ticket.check()
-                return work()
+                done = work()
+                if self._ticket.refusal is not None:
+                    raise self._ticket.refusal
+                return done
 
         loop = asyncio.get_running_loop()
         job = loop.run_in_executor(self._service.threads, lambda: context.run(working))

@@ -142,6 +142,11 @@ class Service:
         if self.state == "starting":
             self.state = "ready"
 
+    def models_changed(self) -> None:
+        """Another reranker answers: what was calibrated with the one before may not hold."""
+        for rag in [*self._rags.values()]:
+            rag.__dict__.pop("calibrated", None)
+
     def now(self, state: State) -> None:
         """Be in this state, unless the end has begun: nothing undoes that."""
         if self.state != "stopping":

@@ -23,6 +23,8 @@ class Ticket:
 
     key: str
     deadline: float | None = None
+    refusal: Exception | None = None
+    """Why it shall not be answered at all, though a stage might go on without what refused."""
     _abandoned: threading.Event = field(default_factory=threading.Event)
 
     def abandon(self) -> None:
@@ -39,10 +41,16 @@ class Ticket:
         """Seconds that are left, 0 at least; None where there is no limit."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
+    def refuse(self, why: Exception) -> None:
+        """Say that it shall end with this error, whatever the stages make of it."""
+        self.refusal = why
+
     def check(self) -> None:
-        """Raise Abandoned if nobody waits for it any more."""
+        """Raise Abandoned if nobody waits for it any more, or what it was refused with."""
         if self.abandoned:
             raise Abandoned
+        if self.refusal is not None:
+            raise self.refusal
 
 
 _CURRENT: ContextVar[Ticket | None] = ContextVar("crossrag_ticket", default=None)

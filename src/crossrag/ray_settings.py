@@ -1,0 +1,45 @@
+"""The section `[ray]`: which cluster, how many replicas of what, and how much may wait for them.
+
+Inert, as all settings; knows nothing of Ray.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from .section import Section
+
+
+class RaySettings(Section):
+    """`--engine ray`. CPUs and GPUs are what Ray counts; a replica of one CPU reads with one thread."""
+
+    address: str | None = Field(
+        None, description="a cluster, such as auto or ray://head:10001; none = one of its own, here"
+    )
+    ingress_replicas: int = Field(
+        1, ge=1, le=256, description="servers of the API; an embedded index has one"
+    )
+    ingress_cpus: float = Field(0.5, gt=0, description="of a server of the API")
+    reranker_replicas: int = Field(1, ge=1, le=1_024, description="least replicas of the reranker")
+    reranker_max_replicas: int = Field(2, ge=1, le=1_024, description="most of them, as requests wait")
+    reranker_cpus: float = Field(1.0, gt=0, description="of a replica")
+    reranker_gpus: float = Field(0.0, ge=0, description="of a replica; 0.5 = two share one")
+    embedder_replicas: int = Field(1, ge=1, le=1_024, description="least replicas of the embedder")
+    embedder_max_replicas: int = Field(2, ge=1, le=1_024, description="most of them")
+    embedder_cpus: float = Field(0.5, gt=0, description="of a replica")
+    embedder_gpus: float = Field(0.0, ge=0, description="of a replica")
+    max_ongoing_requests: int = Field(16, ge=1, description="requests that a replica works on at once")
+    max_queued_requests: int = Field(
+        64, ge=1, description="requests that wait for a replica before others get 503"
+    )
+    retries: int = Field(3, ge=0, le=20, description="further tries when the replica that scores is lost")
+
+    @model_validator(mode="after")
+    def _most_is_not_less_than_least(self) -> Self:
+        for name in ("reranker", "embedder"):
+            least, most = getattr(self, f"{name}_replicas"), getattr(self, f"{name}_max_replicas")
+            if least > most:
+                raise ValueError(f"{name}_replicas {least} is more than {name}_max_replicas {most}")
+        return self

@@ -1,0 +1,223 @@
+"""The Helm chart, rendered by Helm's own engine and read by Kubernetes' schemas; no cluster is there."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import kubernetes_validate
+import pytest
+import yaml
+
+from crossrag.config import load_settings
+
+CHART = Path(__file__).parents[2] / "deploy" / "helm" / "crossrag"
+KEYS: dict[str, Any] = {"existingSecret": "keys"}
+EMBEDDED = {"qdrant": {"enabled": False}, "persistence": {"enabled": True}, "replicaCount": 1}
+CASES: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "embedded": EMBEDDED,
+    "foreign qdrant": {"qdrant": {"enabled": False}, "qdrantUrl": "https://q.example:6333"},
+    "everything": {
+        "ingest": {"enabled": True, "documentsClaim": "documents", "arguments": ["--no-prune"]},
+        "autoscaling": {"enabled": True},
+        "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
+        "ingress": {"enabled": True, "host": "ask.example", "tlsSecret": "tls", "className": "nginx"},
+        "networkPolicy": {"from": [{"podSelector": {"matchLabels": {"app": "front"}}}]},
+        "settings": "[reranking]\ntop_k = 3\n",
+        "nodeSelector": {"disk": "ssd"},
+        "imagePullSecrets": [{"name": "registry"}],
+    },
+    "keda": {"autoscaling": {"enabled": True, "kind": "keda"}},
+    "ray": {
+        "ray": {"enabled": True, "worker": {"gpus": 1}},
+        "ingest": {"enabled": True, "documentsClaim": "d"},
+    },
+}
+FOREIGN = {"ServiceMonitor", "PrometheusRule", "ScaledObject", "RayService"}
+"""Kinds of operators, for which Kubernetes has no schema."""
+
+
+@pytest.fixture(scope="module")
+def chart() -> Iterator[helm_python.Chart]:
+    with helm_python.Chart.load(CHART) as loaded:
+        yield loaded
+
+
+def rendered(chart: helm_python.Chart, values: dict[str, Any]) -> list[dict[str, Any]]:
+    """All objects of a release."""
+    files = chart.render({**KEYS, **values}, name="demo", namespace="prod")
+    texts = [text for name, text in files.items() if name.endswith(".yaml")]
+    return [one for text in texts for one in yaml.safe_load_all(text) if one]
+
+
+def of_kind(objects: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [one for one in objects if one["kind"] == kind]
+
+
+def pods(objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The spec of every pod, wherever it stands."""
+    for one in objects:
+        spec = one.get("spec", {})
+        if one["kind"] == "Pod":
+            yield spec
+        elif one["kind"] == "Deployment":
+            yield spec["template"]["spec"]
+        elif one["kind"] == "CronJob":
+            yield spec["jobTemplate"]["spec"]["template"]["spec"]
+        elif one["kind"] == "RayService":
+            cluster = spec["rayClusterConfig"]
+            yield cluster["headGroupSpec"]["template"]["spec"]
+            yield from (group["template"]["spec"] for group in cluster["workerGroupSpecs"])
+
+
+def test_helm_finds_nothing_wrong() -> None:
+    said = helm_python.lint(CHART, KEYS)
+    assert said["errors"] == []
+    # The chart of Qdrant is fetched by `helm dependency update`.
+    assert {one["error"].partition(":")[0] for one in said["messages"]} <= {
+        "icon is recommended",
+        "chart directory is missing these dependencies",
+    }
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_object_is_one_of_kubernetes(chart: helm_python.Chart, case: str) -> None:
+    objects = rendered(chart, CASES[case])
+    for one in objects:
+        if one["kind"] not in FOREIGN:
+            kubernetes_validate.validate(one, "1.29", strict=True)
+    names = [(one["kind"], one["metadata"]["name"]) for one in objects]
+    assert len(names) == len(set(names))
+    assert all(len(name) <= 63 for _, name in names)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_pod_may_do_more_than_it_needs(chart: helm_python.Chart, case: str) -> None:
+    found = list(pods(rendered(chart, CASES[case])))
+    assert found
+    for pod in found:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] == 1000
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["limits"]["memory"]
+            # Where the root cannot be written, what is written lies on volumes.
+            mounts = {mount["name"] for mount in container.get("volumeMounts", [])}
+            assert mounts <= {volume["name"] for volume in pod.get("volumes", [])}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_selects_meets_what_is_selected(chart: helm_python.Chart, case: str) -> None:
+    objects = rendered(chart, CASES[case])
+    [service] = of_kind(objects, "Service")
+    selector = {key: value for key, value in service["spec"]["selector"].items() if key != "ray.io/serve"}
+    templates = [one["spec"]["template"] for one in of_kind(objects, "Deployment")]
+    for one in of_kind(objects, "RayService"):
+        cluster = one["spec"]["rayClusterConfig"]
+        templates += [cluster["headGroupSpec"]["template"], cluster["workerGroupSpecs"][0]["template"]]
+    assert templates
+    for template in templates:
+        assert selector.items() <= template["metadata"]["labels"].items()
+        ports = [port["containerPort"] for port in template["spec"]["containers"][0]["ports"]]
+        assert service["spec"]["ports"][0]["targetPort"] in ports
+    # A rolling update must not pick up pods that ingest or test.
+    assert selector["app.kubernetes.io/component"] == "server"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_environment_is_settings(chart: helm_python.Chart, case: str) -> None:
+    for pod in pods(rendered(chart, CASES[case])):
+        for container in pod["containers"]:
+            entries = container.get("env", [])
+            environ = {one["name"]: one.get("value", "some-key") for one in entries}
+            assert all("valueFrom" in one for one in entries if "KEY" in one["name"])
+            loaded = load_settings(environ=environ, directory=Path("/nowhere"))
+            assert loaded.settings.qdrant.url == environ.get("CROSSRAG_QDRANT__URL")
+
+
+def test_the_servers_own_settings_are_mounted(chart: helm_python.Chart, tmp_path: Path) -> None:
+    objects = rendered(chart, CASES["everything"])
+    [settings] = [one for one in of_kind(objects, "ConfigMap") if "crossrag.toml" in one["data"]]
+    file = tmp_path / "crossrag.toml"
+    file.write_text(settings["data"]["crossrag.toml"], encoding="utf-8")
+    assert load_settings(config_file=file, environ={}).settings.reranking.top_k == 3
+    [deployment] = of_kind(objects, "Deployment")
+    before = deployment["spec"]["template"]["metadata"]["annotations"]["checksum/settings"]
+    [other] = of_kind(rendered(chart, {**CASES["everything"], "settings": ""}), "Deployment")
+    assert other["spec"]["template"]["metadata"]["annotations"]["checksum/settings"] != before
+
+
+def test_it_scales_by_seconds_of_work_that_wait(chart: helm_python.Chart) -> None:
+    objects = rendered(chart, CASES["everything"])
+    [scaler] = of_kind(objects, "HorizontalPodAutoscaler")
+    [metric] = scaler["spec"]["metrics"]
+    assert metric["pods"]["metric"]["name"] == "crossrag_queue_seconds"
+    [deployment] = of_kind(objects, "Deployment")
+    assert "replicas" not in deployment["spec"]
+    [keda] = of_kind(rendered(chart, CASES["keda"]), "ScaledObject")
+    query = keda["spec"]["triggers"][0]["metadata"]["query"]
+    assert query == 'sum(crossrag_queue_seconds{namespace="prod",service="demo-crossrag"})'
+
+
+def test_requests_end_before_a_pod_does(chart: helm_python.Chart) -> None:
+    [deployment] = of_kind(rendered(chart, {}), "Deployment")
+    spec = deployment["spec"]
+    assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    pod = spec["template"]["spec"]
+    [container] = pod["containers"]
+    assert "time.sleep(5)" in container["lifecycle"]["preStop"]["exec"]["command"][-1]
+    assert pod["terminationGracePeriodSeconds"] > 5 + load_settings(environ={}).settings.server.grace_seconds
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+
+
+def test_alerts_and_dashboard_are_the_files(chart: helm_python.Chart) -> None:
+    objects = rendered(chart, CASES["everything"])
+    [rules] = of_kind(objects, "PrometheusRule")
+    assert rules["spec"] == yaml.safe_load((CHART / "files" / "alerts.yaml").read_text(encoding="utf-8"))
+    [board] = [one for one in of_kind(objects, "ConfigMap") if "crossrag.json" in one["data"]]
+    written = (CHART / "files" / "dashboard.json").read_text(encoding="utf-8")
+    assert json.loads(board["data"]["crossrag.json"]) == json.loads(written)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"existingSecret": ""}, "does not listen without a key"),
+        ({"qdrant": {"enabled": False}}, "the index is a folder of its own"),
+        ({"persistence": {"enabled": True}}, "an index folder has one server"),
+        ({**EMBEDDED, "autoscaling": {"enabled": True}}, "an index folder has one server"),
+        ({"qdrantUrl": "http://q:6333"}, "starts another"),
+        ({**EMBEDDED, "ray": {"enabled": True}}, "with ray.enabled the index is on Qdrant"),
+        ({**EMBEDDED, "ingest": {"enabled": True, "documentsClaim": "d"}}, "ingest.enabled writes to Qdrant"),
+        ({"ingest": {"enabled": True}}, "names no claim"),
+        ({"ingress": {"enabled": True}}, "names no host"),
+        ({"monitoring": {"enabled": True}, "existingSecret": "", "settings": "sha256"}, "needs a key"),
+        ({"replicas": 3}, "replicas"),
+        ({"autoscaling": {"kind": "other"}}, "kind"),
+    ],
+)
+def test_what_cannot_work_is_refused(chart: helm_python.Chart, values: dict[str, Any], said: str) -> None:
+    with pytest.raises(helm_python.HelmError, match=re.escape(said)):
+        rendered(chart, values)
+
+
+def test_the_chart_wants_a_qdrant_that_crossrag_can_use() -> None:
+    from crossrag import __version__
+    from crossrag.stores.qdrant_connection import OLDEST_SERVER
+
+    about = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    [qdrant] = about["dependencies"]
+    assert qdrant["version"].startswith(f">={OLDEST_SERVER[0]}.{OLDEST_SERVER[1]}.0 ")
+    assert qdrant["condition"] == "qdrant.enabled"
+    assert about["appVersion"] == __version__
