@@ -24,7 +24,7 @@ def ranked(target: Any, query: str, texts: Sequence[str], top_k: int | None = No
 
 
 def the_answer_comes_first(target: Any) -> Verdict:
-    """Without it nothing below would mean anything."""
+    """Among unlike passages the one that answers is the first."""
     said = ranked(target, QUERY, TEXTS)
     first = TEXTS[said[0].position]
     return passed() if first == ANSWER else failed(f"first is {first!r}")
@@ -95,9 +95,12 @@ def equal_texts_keep_their_order(target: Any) -> Verdict:
     if [one.position for one in first] != [one.position for one in again]:
         return failed("the same call gives another order the second time")
     for text in (ANSWER, "Short."):
-        places = [one.position for one in first if texts[one.position] == text]
+        equal = [one for one in first if texts[one.position] == text]
+        places = [one.position for one in equal]
         if places != sorted(places):
-            return failed(f"equal texts come in the order {places}")
+            scores = _given(equal)
+            apart = f"; their scores are up to {max(scores) - min(scores):.1g} apart" if scores else ""
+            return failed(f"equal texts come in the order {places}{apart}")
     return passed()
 
 
@@ -168,7 +171,8 @@ def a_score_does_not_depend_on_its_company(target: Any) -> Verdict:
     for company, scores in (("alone", alone), ("beside a long text", beside or [])):
         for place, (one, other) in enumerate(zip(together, scores, strict=False)):
             if other is None or abs(one - other) > tolerance:
-                return failed(f"text {place} has {one:.4g} in company and {other} {company}")
+                lone = "none" if other is None else f"{other:.4g}"
+                return failed(f"a text has {one:.4g} among {len(TEXTS)} and {lone} {company} ({place})")
     return passed()
 
 

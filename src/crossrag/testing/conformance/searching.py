@@ -13,7 +13,7 @@ _FEW, _FETCHED = 4, len(CORPUS)
 
 
 def the_subject_is_found(index: Any) -> Verdict:
-    """Without it nothing below would mean anything."""
+    """Among the first three are passages of the subject that was asked for."""
     found = list(index.search(QUERY, 3))
     about = [name for name in found if _TOPIC.get(name) == "backup"]
     return passed() if len(about) >= 2 else failed(f"{QUERY!r} finds {found}")
