@@ -1,4 +1,4 @@
-"""LlamaIndex with crossrag: its nodes reranked, and an index of crossrag as its retriever. No LLM, no network.
+"""LlamaIndex with crossrag: its nodes reranked, an index of crossrag as its retriever. No LLM, no network.
 
 pip install 'crossrag[llamaindex]'
 python examples/llamaindex_rerank.py "How do I restore a damaged index?"
