@@ -102,7 +102,9 @@ def test_passages_have_scores_and_their_place(rag: Rag, corpus: Path) -> None:
     assert [Path(one.meta["source"]).name for one in relevant] == ["whales.txt"]
 
 
-def test_a_pipeline_is_written_and_read_and_works(corpus: Path, tmp_path: Path) -> None:
+def test_a_pipeline_is_written_and_read_and_works(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     index = str(tmp_path / "index")
     with Rag.open(index) as rag:
         rag.ingest(corpus)
@@ -117,9 +119,17 @@ def test_a_pipeline_is_written_and_read_and_works(corpus: Path, tmp_path: Path) 
     said = read.run({"retriever": {"query": QUESTION}, "ranker": {"query": QUESTION}})
     (best,) = said["ranker"]["documents"]
     assert "restore command" in best.content
+    closed: list[Rag] = []
+
+    def close(rag: Rag) -> None:
+        closed.append(rag)
+
+    monkeypatch.setattr(Rag, "close", close)
     read.close()
-    with Rag.open(index) as rag:
-        assert rag.documents(), "the index was let go of"
+    assert {str(rag.settings.index.path) for rag in closed} == {index, ".crossrag"}
+    monkeypatch.undo()
+    for rag in closed:
+        rag.close()
 
 
 def test_objects_and_keys_are_not_written_to_a_file(rag: Rag) -> None:
