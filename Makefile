@@ -1,5 +1,5 @@
 # The same commands for people and for CI. Each makes what it needs in .venv; uv is used where it is there.
-.PHONY: demo test test-ragas stress check check-image fix quality bench-serve bench-expansion bench-ingest bench-folders bench-rerank clean help
+.PHONY: demo test test-ragas stress check check-image fix quality bench-serve bench-expansion bench-ingest bench-folders bench-rerank bench-conformance clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -50,6 +50,9 @@ bench-serve: .venv/.dev ## searches per second through the server (DATA=folder o
 
 bench-rerank: .venv/.bench ## our reranker beside other libraries (DATA=folder of BEIR sets, JSON=1 for one object)
 	@$(BIN)/python bench/rerank.py $(if $(DATA),--data $(DATA)) $(if $(JSON),--json)
+
+bench-conformance: .venv/.bench ## the conformance suite over other libraries and ours, write docs/conformance.md
+	$(BIN)/python bench/conformance.py --out docs/conformance.md
 
 clean: ## remove what the commands made
 	rm -rf .venv .venv-ragas .quality .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -37,6 +36,7 @@ from crossrag.residual import first_stage_share
 from crossrag.training.judged import read_collections
 from crossrag.training.mining import candidates
 from crossrag.types import Scores
+from weights import fastembed_encoder, flashrank_ranker, plug, read, standard_folder
 
 CHARACTERS, DEPTH = 800, 100
 Score = Callable[[str, Sequence[str]], Sequence[float]]
@@ -133,48 +133,15 @@ def _contestants(model: Path, scratch: Path) -> dict[str, Callable[[], Callable[
 
 
 def _folder(model: Path, scratch: Path) -> Path:
-    """The weights as Hugging Face's libraries expect them, with the whole network as one int8 graph."""
-    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
-
-    from crossrag.training.export import export_single
-    from crossrag.training.network import from_exported
-
-    folder = scratch / "standard"
-    if not folder.exists():
-        network = from_exported(model).eval()
-        shape = network.bert.config.to_dict()
-        bert = BertConfig(**{key: value for key, value in shape.items() if "label" not in key}, num_labels=1)
-        BertForSequenceClassification(bert).save_pretrained(folder)
-        BertTokenizerFast(tokenizer_file=str(model / "tokenizer.json"), model_max_length=512).save_pretrained(
-            folder
-        )
-        special = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
-        (folder / "special_tokens_map.json").write_text(json.dumps(special), encoding="utf-8")
-        (folder / "onnx").mkdir()
-        export_single(network, folder / "onnx" / "model.onnx")
-        shutil.copy(folder / "onnx" / "model.onnx", folder / "model.onnx")
-    return folder
+    return standard_folder(model, scratch / "standard")
 
 
 def _torch(model: Path, scratch: Path) -> Score:
     import torch
     from sentence_transformers import CrossEncoder
-    from transformers.modeling_outputs import SequenceClassifierOutput
-
-    from crossrag.training.network import from_exported
 
     encoder = CrossEncoder(str(_folder(model, scratch)), local_files_only=True)
-    network = from_exported(model).eval()
-
-    def forward(input_ids: Any, attention_mask: Any, token_type_ids: Any, **_: Any) -> Any:
-        said = network.corrections(input_ids, attention_mask, token_type_ids)
-        return SequenceClassifierOutput(logits=said[:, -1:])
-
-    # The head is not the library's own; everything else, from batching to tokenizing, is.
-    inner = next(
-        module for module in encoder.modules() if type(module).__name__ == "BertForSequenceClassification"
-    )
-    inner.forward = forward
+    plug(encoder, read(model))
     return lambda query, texts: _column(
         encoder.predict(
             [(query, text) for text in texts], activation_fn=torch.nn.Identity(), show_progress_bar=False
@@ -206,27 +173,14 @@ def _column(said: Any) -> Sequence[float]:
 
 
 def _fastembed(model: Path, scratch: Path) -> Score:
-    from fastembed.common.model_description import ModelSource
-    from fastembed.rerank.cross_encoder import TextCrossEncoder
-
-    folder = _folder(model, scratch)
-    TextCrossEncoder.add_custom_model(
-        "local/progressive", sources=ModelSource(hf="local/progressive"), model_file="model.onnx"
-    )
-    encoder = TextCrossEncoder("local/progressive", specific_model_path=str(folder))
+    encoder = fastembed_encoder(_folder(model, scratch))
     return lambda query, texts: list(encoder.rerank(query, list(texts)))
 
 
 def _flashrank(model: Path, scratch: Path) -> Score:
-    from flashrank import Ranker, RerankRequest
-    from flashrank.Config import model_file_map
+    from flashrank import RerankRequest
 
-    name = "ms-marco-MiniLM-L-12-v2"
-    # A folder of that name in the cache is taken as it is; inside is our graph.
-    folder = scratch / "flashrank" / name
-    shutil.copytree(_folder(model, scratch), folder)
-    shutil.copy(folder / "model.onnx", folder / model_file_map[name])
-    ranker = Ranker(model_name=name, cache_dir=str(scratch / "flashrank"), max_length=512)
+    ranker = flashrank_ranker(_folder(model, scratch), scratch / "flashrank")
 
     def score(query: str, texts: Sequence[str]) -> Sequence[float]:
         passages = [{"id": number, "text": text} for number, text in enumerate(texts)]

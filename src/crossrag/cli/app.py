@@ -10,8 +10,8 @@ import typer
 
 from crossrag.errors import CrossragError, UsageError
 
+from . import conformance, evaluate, ingestion, serving, show, upkeep
 from . import doctor as checks
-from . import evaluate, ingestion, serving, show, upkeep
 from .options import (
     ConfigOption,
     DeadlineOption,
@@ -36,6 +36,7 @@ app = typer.Typer(
 config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
 upkeep.register(app)
 evaluate.register(app)
+conformance.register(app)
 serving.register(app)
 app.add_typer(config_app, name="config")
 
