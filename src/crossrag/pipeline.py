@@ -29,10 +29,10 @@ class Rag:
 
     Args:
         settings: What is not given below is made from them.
-        embedder: Any object of this shape, and so on; see `crossrag.protocols`.
+        embedder: Any object of this shape, and so on, see `crossrag.protocols`; or LangChain's `Embeddings`.
         sparse_encoder: In place of `sparse.model`.
         reranker: In place of `reranking.model`.
-        generator: In place of `generator.model`.
+        generator: In place of `generator.model`; or a chat model of LangChain's.
         grounder: In place of `verification.model`.
         complete: In place of the language model that rewrites and expands questions: prompt to text.
     """
@@ -41,21 +41,22 @@ class Rag:
         self,
         settings: Settings,
         *,
-        embedder: Embedder | None = None,
+        embedder: Embedder | assembly.Embeddings | None = None,
         sparse_encoder: SparseEncoder | None = None,
         reranker: Reranker | None = None,
-        generator: Generator | None = None,
+        generator: Generator | assembly.ChatModel | None = None,
         grounder: Grounder | None = None,
         complete: Callable[[str], str] | None = None,
     ) -> None:
         self.settings = settings
         given = {
-            "embedder": embedder,
+            "embedder": None if embedder is None else assembly.given_embedder(embedder),
             "sparse_encoder": sparse_encoder,
             "reranker": reranker,
-            "generator": generator,
+            "generator": None if generator is None else assembly.given_generator(generator),
             "grounder": grounder,
-            "complete": complete,
+            "complete": complete
+            or (None if settings.expansion.model else assembly.given_completion(generator)),
         }
         # The cached properties below find what was given where they would keep what they make.
         self._given = {name: backend for name, backend in given.items() if backend is not None}

@@ -52,6 +52,13 @@ BACKENDS: dict[Kind, dict[str, Backend]] = {
             "a folder with a table of token vectors, for very large folders of documents",
             model="directory",
         ),
+        "langchain": Backend(
+            "crossrag.embedders.langchain:LangChainEmbedder",
+            "any LangChain embeddings, such as langchain:openai:text-embedding-3-small",
+            model="model",
+            needs="langchain",
+            extra="langchain",
+        ),
     },
     "sparse_encoders": {"bm25": Backend("crossrag.embedders.bm25:EdgeBm25", "BM25 by Qdrant Edge")},
     "rerankers": {

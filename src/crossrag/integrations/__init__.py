@@ -1,1 +1,4 @@
-"""crossrag inside other frameworks; each file imports its framework on use and names the extra that brings it."""
+"""crossrag inside other frameworks.
+
+Each file imports its framework on use and names the extra that brings it.
+"""
