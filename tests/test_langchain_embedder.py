@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,9 +19,13 @@ from crossrag import ConfigError, FingerprintError, MissingExtraError, ModelErro
 from crossrag.config import ExpansionSettings, IndexSettings, RerankingSettings
 from crossrag.embedders.langchain import LangChainEmbedder
 from crossrag.integrations.langchain import CrossRagEmbeddings
-from crossrag.protocols import Embedder
 from crossrag.registry import load
 from crossrag.testing import EmbedderContract, HashedEmbedder, HashedTerms, OverlapReranker
+
+from .fake_openai import FakeOpenAI, Reply
+
+if TYPE_CHECKING:
+    from crossrag.protocols import Embedder
 
 
 class Long(Embeddings):
@@ -54,7 +59,7 @@ class Odd(Embeddings):
     def __init__(self, said: Any) -> None:
         self.said = said
 
-    def embed_documents(self, texts: list[str]) -> Any:
+    def embed_documents(self, texts: list[str]) -> Any:  # noqa: ARG002
         if isinstance(self.said, Exception):
             raise self.said
         return self.said
@@ -92,6 +97,19 @@ def test_a_model_by_name_is_asked_when_it_is_needed(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(ModelError, match="key"):
         load("embedders", "langchain:openai:text-embedding-3-small").embed_query("a")
+
+
+def test_openai_is_given_texts_and_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"object": "embedding", "index": place, "embedding": [0.0, 2.0]} for place in range(2)]
+    said = {"object": "list", "model": "m", "data": rows, "usage": {"prompt_tokens": 1, "total_tokens": 1}}
+    reply = Reply(headers={"Content-Type": "application/json"}, parts=(json.dumps(said).encode(),))
+    with FakeOpenAI(reply) as server:
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        made = load("embedders", "langchain:openai:text-embedding-3-small")
+        assert made.embed_documents(["one", " "]).tolist() == [[0.0, 1.0], [0.0, 1.0]]
+    assert [request.path for request in server.requests] == ["/v1/embeddings"]
+    assert server.requests[0].body["input"] == ["one", "."]
 
 
 def rag(tmp_path: Path, **parts: Any) -> Rag:

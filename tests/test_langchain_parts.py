@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
@@ -17,7 +17,6 @@ pytest.importorskip("langchain_tests", reason="needs the dev group")
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
-from langchain_core.retrievers import BaseRetriever
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_tests.integration_tests import EmbeddingsIntegrationTests, RetrieversIntegrationTests
 from langchain_tests.unit_tests import EmbeddingsUnitTests
@@ -33,6 +32,9 @@ from crossrag.integrations.langchain import (
 )
 from crossrag.integrations.langchain.filtering import for_qdrant, where_of
 from crossrag.testing import HashedEmbedder, HashedTerms, OverlapReranker
+
+if TYPE_CHECKING:
+    from langchain_core.retrievers import BaseRetriever
 
 QUESTION = "How do I restore a backup?"
 TEXTS = (

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CHUNK_TOKENIZER = registry.BUNDLED_MODELS / "progressive-reranker" / "tokenizer.json"
 """What `chunking.unit = "tokens"` counts: the tokens that the bundled reranker sees."""
 
+ADOPTED = "adopted"
+"""The store that is read, never written."""
 _CHATS = {"openai", "langchain"}
 """Generators that are told what to do, and can be told something else."""
 _NO_CONTEXT = Context(sources=(), tokens=0)
@@ -301,17 +303,19 @@ def diagnose_store(settings: Settings) -> str | None:
 
 def place(settings: Settings) -> str:
     """Where the index is, for people."""
-    if settings.store != "qdrant":
+    if settings.store == "edge":
         return str(settings.index.path)
     return f"{settings.qdrant.url}, collection {settings.qdrant.collection}"
 
 
 def _place(settings: Settings) -> dict[str, Any]:
     """Where the store is: a folder, or a server."""
-    if settings.store != "qdrant":
+    if settings.store not in {"qdrant", ADOPTED}:
         return {"path": settings.index.path}
     if not settings.qdrant.url:
-        raise ConfigError("index.store is qdrant and there is no address", hint="Set qdrant.url")
+        raise ConfigError(f"index.store is {settings.store} and there is no address", hint="Set qdrant.url")
+    if settings.store == ADOPTED:
+        return {**_endpoint(settings.qdrant), **settings.adopt.model_dump(), "clean": loading.clean_text}
     return _endpoint(settings.qdrant)
 
 

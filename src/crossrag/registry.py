@@ -97,6 +97,13 @@ BACKENDS: dict[Kind, dict[str, Backend]] = {
             extra="qdrant",
             diagnosis="crossrag.stores.qdrant_diagnosis:diagnose",
         ),
+        "adopted": Backend(
+            "crossrag.stores.adopted:AdoptedStore",
+            "a collection of Qdrant's that something else made, read as it is",
+            needs="qdrant_client",
+            extra="qdrant",
+            diagnosis="crossrag.stores.qdrant_diagnosis:diagnose",
+        ),
     },
     "generators": {
         "extractive": Backend(

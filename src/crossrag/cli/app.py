@@ -10,8 +10,8 @@ import typer
 
 from crossrag.errors import CrossragError, UsageError
 
+from . import adopting, evaluate, ingestion, serving, show, upkeep
 from . import doctor as checks
-from . import evaluate, ingestion, serving, show, upkeep
 from .options import (
     ConfigOption,
     DeadlineOption,
@@ -37,6 +37,7 @@ config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
 upkeep.register(app)
 evaluate.register(app)
 serving.register(app)
+adopting.register(app)
 app.add_typer(config_app, name="config")
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _SECRET = re.compile(r"[A-Za-z0-9_\-]{20,}")
 _LONGEST_QUOTE = 300
+_OPTIONS: dict[str, dict[str, Any]] = {"openai": {"check_embedding_ctx_length": False}}
+"""By provider: langchain_openai else counts tokens with tables that it downloads. Chunks are short enough."""
 _NAMES = ("model", "model_name", "model_id")
 
 
@@ -106,7 +108,7 @@ def _made(name: str) -> Any:
     from langchain.embeddings import init_embeddings
 
     try:
-        return init_embeddings(name)
+        return init_embeddings(name, **_OPTIONS.get(name.partition(":")[0], {}))
     except ImportError as error:
         raise MissingExtraError(
             f"langchain:{name} needs a package of its provider: {error}",
