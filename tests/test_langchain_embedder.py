@@ -157,8 +157,8 @@ def test_what_has_our_shape_is_taken_as_it_is() -> None:
         def fingerprint(self) -> str:
             return "own"
 
-    given = Both(embedder=HashedEmbedder())
-    writer = Writer(responses=["x"])
+    given: Any = Both(embedder=HashedEmbedder())
+    writer: Any = Writer(responses=["x"])
     made = Rag(Settings(), embedder=given, generator=writer)
     assert made.embedder is given
     assert made.generator is writer

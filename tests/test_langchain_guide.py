@@ -261,5 +261,5 @@ def test_chat_models_are_asked_by_the_guides_names() -> None:
     from langchain_openai import ChatOpenAI
 
     with FakeOpenAI(Reply(headers={"Content-Type": "application/json"}, parts=(body,))) as server:
-        llm = ChatOpenAI(model="m", base_url=server.base_url, api_key="none")  # type: ignore[arg-type]
+        llm = ChatOpenAI(model="m", base_url=server.base_url, api_key="none")
         assert create_cross_encoder_chain(Counted().runnable(), llm).invoke(QUESTION) == "Yes."

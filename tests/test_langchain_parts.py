@@ -214,7 +214,7 @@ def test_async_and_batches_give_the_same(filled: Rag) -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused_at_once(fields: dict[str, Any], said: str) -> None:
-    bases = {"store": store, "retriever": lambda: store().as_retriever()}
+    bases: dict[str, Any] = {"store": store, "retriever": lambda: store().as_retriever()}
     if "base" in fields:
         fields = fields | {"base": bases[fields["base"]]()}
     with pytest.raises(UsageError, match=said):

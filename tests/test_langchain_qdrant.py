@@ -80,11 +80,12 @@ def test_langchain_finds_the_same_documents(
         check_compatibility=False,
     )
     found = there.similarity_search_with_score(QUESTION, k=3)
-    ours = {
+    of_mode: dict[RetrievalMode, list[tuple[str, float | None]]] = {
         RetrievalMode.DENSE: [(hit.chunk.id, hit.dense) for hit in legs.dense],
         RetrievalMode.SPARSE: [(hit.chunk.id, hit.sparse) for hit in legs.sparse],
         RetrievalMode.HYBRID: [(hit.chunk.id, None) for hit in (*legs.dense, *legs.sparse)],
-    }[mode]
+    }
+    ours = of_mode[mode]
     assert found
     if mode is RetrievalMode.HYBRID:
         assert {document.metadata["_id"] for document, _ in found} <= {key for key, _ in ours}
@@ -127,7 +128,7 @@ def theirs(server: FakeQdrant, **options: Any) -> None:
 
 
 def adopted(server: FakeQdrant, **options: Any) -> Rag:
-    given = {"embedder": HashedEmbedder(), "url": server.url} | options
+    given: dict[str, Any] = {"embedder": HashedEmbedder(), "url": server.url} | options
     made = Rag.adopt("theirs", **given)
     for name in ("sparse_encoder", "reranker"):
         made.__dict__[name] = parts()[name]
@@ -263,15 +264,19 @@ def test_what_is_there_is_said_where_it_does_not_fit(server: FakeQdrant) -> None
 
 
 def test_the_guides_arguments_make_a_collection_that_can_be_made_again(server: FakeQdrant) -> None:
-    for _ in range(2):
-        store = QdrantVectorStore.from_documents(
+    def made() -> QdrantVectorStore:
+        return QdrantVectorStore.from_documents(
             documents=documents(),
             embedding=VECTORS,
             index_name="guide",
             url=server.url,
             check_compatibility=False,
         )
-        assert server.client.count("guide").count == len(TEXTS)
+
+    made().client.close()
+    assert server.client.count("guide").count == len(TEXTS)
+    store = made()
+    assert server.client.count("guide").count == len(TEXTS)
     store.add_documents(documents())
     assert server.client.count("guide").count == len(TEXTS)
     retriever = store.as_retriever(
