@@ -87,11 +87,11 @@ endif
 .venv-ragas/.done: pyproject.toml
 ifdef UV
 	test -d .venv-ragas || uv venv --quiet --python $(PYTHON) .venv-ragas
-	uv pip install --quiet --python .venv-ragas/bin/python -e '.[eval,ragas]' 'pytest>=9' 'pytest-socket>=0.8'
+	uv pip install --quiet --python .venv-ragas/bin/python -e '.[eval,ragas]' 'pytest>=9' 'pytest-asyncio>=1' 'pytest-socket>=0.8'
 else
 	test -d .venv-ragas || $(PYTHON) -m venv .venv-ragas
 	.venv-ragas/bin/python -m pip install --quiet --disable-pip-version-check -e '.[eval,ragas]' \
-	  'pytest>=9' 'pytest-socket>=0.8'
+	  'pytest>=9' 'pytest-asyncio>=1' 'pytest-socket>=0.8'
 endif
 	@touch $@
 

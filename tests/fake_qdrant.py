@@ -187,6 +187,11 @@ def _query(client: QdrantClient, body: bytes, name: str) -> Any:
     return client.query_batch_points(name, models.QueryRequestBatch.model_validate_json(body).searches)
 
 
+def _query_one(client: QdrantClient, body: bytes, name: str) -> Any:
+    batch = models.QueryRequestBatch(searches=[models.QueryRequest.model_validate_json(body)])
+    return client.query_batch_points(name, batch.searches)[0]
+
+
 def _scroll(client: QdrantClient, body: bytes, name: str) -> Any:
     asked = models.ScrollRequest.model_validate_json(body)
     points, following = client.scroll(
@@ -224,7 +229,9 @@ _ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
     (_C, "DELETE", lambda client, _, name: client.delete_collection(_own(client, name))),
     (f"{_C}/index", "PUT", _index),
     (f"{_C}/points", "PUT", _upsert),
+    (f"{_C}/exists", "GET", lambda client, _, name: {"exists": client.collection_exists(name)}),
     (f"{_C}/points/query/batch", "POST", _query),
+    (f"{_C}/points/query", "POST", _query_one),
     (f"{_C}/points/scroll", "POST", _scroll),
     (f"{_C}/points/count", "POST", _count),
     (f"{_C}/points/delete", "POST", _delete),

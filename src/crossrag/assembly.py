@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from . import chunking, context, loading, prompt, registry
 from .errors import ConfigError, UsageError
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 CHUNK_TOKENIZER = registry.BUNDLED_MODELS / "progressive-reranker" / "tokenizer.json"
 """What `chunking.unit = "tokens"` counts: the tokens that the bundled reranker sees."""
 
+ADOPTED = "adopted"
+"""The store that is read, never written."""
 _CHATS = {"openai", "langchain"}
 """Generators that are told what to do, and can be told something else."""
 _NO_CONTEXT = Context(sources=(), tokens=0)
@@ -40,6 +42,55 @@ def embedder(settings: Settings) -> Embedder:
     """From `embedder.model`."""
     wanted = settings.embedder
     return registry.load("embedders", wanted.model, threads=wanted.threads, **_device(wanted))
+
+
+class Embeddings(Protocol):
+    """LangChain's, as far as it is used here."""
+
+    def embed_documents(self, texts: list[str], /) -> list[list[float]]:
+        """N texts to n vectors."""
+        ...
+
+    def embed_query(self, text: str, /) -> list[float]:
+        """One question to one vector."""
+        ...
+
+
+class ChatModel(Protocol):
+    """LangChain's, as far as it is used here."""
+
+    def stream(self, messages: Any, /) -> Iterator[Any]:
+        """Messages to pieces of one."""
+        ...
+
+
+def given_embedder(given: Embedder | Embeddings) -> Embedder:
+    """What the caller gave; LangChain's `Embeddings` in our shape."""
+    if _of_langchain(given):
+        return registry.load("embedders", "langchain", model=given)
+    return cast("Embedder", given)
+
+
+def given_generator(given: Generator | ChatModel) -> Generator:
+    """What the caller gave; a chat model of LangChain's in our shape, with our prompt."""
+    if _of_langchain(given):
+        return registry.load("generators", "langchain", model=given, render=prompt.messages)
+    return cast("Generator", given)
+
+
+def given_completion(generator: Generator | ChatModel | None) -> Callable[[str], str] | None:
+    """What a chat model of LangChain's can be asked beside the answer; None where it is something else."""
+    if not _of_langchain(generator):
+        return None
+    return _completing(registry.load("generators", "langchain", model=generator, render=_as_it_is))
+
+
+def _of_langchain(given: object) -> bool:
+    """By the names of its classes: nothing is imported to find out. What has our shape too is ours."""
+    kinds = type(given).__mro__
+    return not hasattr(type(given), "fingerprint") and any(
+        kind.__module__.partition(".")[0] == "langchain_core" for kind in kinds
+    )
 
 
 def sparse_encoder(settings: Settings) -> SparseEncoder:
@@ -102,7 +153,10 @@ def completion(settings: Settings) -> Callable[[str], str] | None:
     name = settings.expansion.model or settings.generator.model
     if name.partition(":")[0] not in _CHATS:
         return None
-    chat = _chat(settings, name, _as_it_is)
+    return _completing(_chat(settings, name, _as_it_is))
+
+
+def _completing(chat: Generator) -> Callable[[str], str]:
     return lambda text: "".join(chat.stream(text, _NO_CONTEXT))
 
 
@@ -259,17 +313,19 @@ def diagnose_store(settings: Settings) -> str | None:
 
 def place(settings: Settings) -> str:
     """Where the index is, for people."""
-    if settings.store != "qdrant":
+    if settings.store == "edge":
         return str(settings.index.path)
     return f"{settings.qdrant.url}, collection {settings.qdrant.collection}"
 
 
 def _place(settings: Settings) -> dict[str, Any]:
     """Where the store is: a folder, or a server."""
-    if settings.store != "qdrant":
+    if settings.store not in {"qdrant", ADOPTED}:
         return {"path": settings.index.path}
     if not settings.qdrant.url:
-        raise ConfigError("index.store is qdrant and there is no address", hint="Set qdrant.url")
+        raise ConfigError(f"index.store is {settings.store} and there is no address", hint="Set qdrant.url")
+    if settings.store == ADOPTED:
+        return {**_endpoint(settings.qdrant), **settings.adopt.model_dump(), "clean": loading.clean_text}
     return _endpoint(settings.qdrant)
 
 

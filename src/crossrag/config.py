@@ -30,7 +30,10 @@ class IndexSettings(Section):
     """Where the index lives."""
 
     path: Path = Field(Path(".crossrag"), description="folder of the index")
-    store: str = Field("edge", description="edge, or qdrant; qdrant by itself where qdrant.url is set")
+    store: str = Field(
+        "edge",
+        description="edge, qdrant or adopted; qdrant by itself where qdrant.url is set",
+    )
     tenant: str = Field(
         "", pattern="^([a-z0-9][a-z0-9_-]{0,62})?$", description="whose documents are read and written"
     )
@@ -52,6 +55,15 @@ class QdrantSettings(Section):
     write_consistency_factor: int | None = Field(None, ge=1, description="copies that must have a write")
     quantization: Literal["none", "scalar", "binary"] = Field("none", description="of the dense vectors")
     on_disk: bool = Field(default=False, description="read vectors from disk")
+
+
+class AdoptSettings(Section):
+    """How a collection is read that something else made, for `index.store = adopted`; see `[qdrant]` too."""
+
+    vector: str | None = Field(None, description="name of its dense vector; none = the only one")
+    sparse: str | None = Field(None, description="name of a sparse vector made as sparse.model does; none")
+    text: str = Field("page_content", description="key of the text")
+    metadata: str = Field("metadata", description="key of the metadata; empty = the payload itself")
 
 
 class EmbedderSettings(Section):
@@ -249,6 +261,7 @@ class Settings(Section):
 
     index: IndexSettings = IndexSettings()
     qdrant: QdrantSettings = QdrantSettings()
+    adopt: AdoptSettings = AdoptSettings()
     embedder: EmbedderSettings = EmbedderSettings()
     sparse: SparseSettings = SparseSettings()
     loading: LoadingSettings = LoadingSettings()

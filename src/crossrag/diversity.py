@@ -7,7 +7,7 @@ producing summaries", SIGIR. Knows nothing of how relevance and vectors were mad
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from .errors import ModelError
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .types import Candidate
+Item = TypeVar("Item")
 
 
 def diversify(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[Item],
     relevance: Sequence[float],
     vectors: NDArray[np.float32],
     *,
     lambda_mult: float,
     count: int,
-) -> tuple[Candidate, ...]:
+) -> tuple[Item, ...]:
     """At most `count` candidates, each the best of those left.
 
     The best has the greatest `lambda * relevance - (1 - lambda) * greatest likeness to one chosen before`.

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
-from . import asking, assembly, calibrating, loading, searching
+from . import adopting, asking, assembly, calibrating, loading, searching
 from .config import Settings, load_settings
 from .errors import ModelError, UsageError
 from .index import Index
@@ -29,10 +29,10 @@ class Rag:
 
     Args:
         settings: What is not given below is made from them.
-        embedder: Any object of this shape, and so on; see `crossrag.protocols`.
+        embedder: Any object of this shape, and so on, see `crossrag.protocols`; or LangChain's `Embeddings`.
         sparse_encoder: In place of `sparse.model`.
         reranker: In place of `reranking.model`.
-        generator: In place of `generator.model`.
+        generator: In place of `generator.model`; or a chat model of LangChain's.
         grounder: In place of `verification.model`.
         complete: In place of the language model that rewrites and expands questions: prompt to text.
     """
@@ -41,29 +41,37 @@ class Rag:
         self,
         settings: Settings,
         *,
-        embedder: Embedder | None = None,
+        embedder: Embedder | assembly.Embeddings | None = None,
         sparse_encoder: SparseEncoder | None = None,
         reranker: Reranker | None = None,
-        generator: Generator | None = None,
+        generator: Generator | assembly.ChatModel | None = None,
         grounder: Grounder | None = None,
         complete: Callable[[str], str] | None = None,
     ) -> None:
         self.settings = settings
         given = {
-            "embedder": embedder,
+            "embedder": None if embedder is None else assembly.given_embedder(embedder),
             "sparse_encoder": sparse_encoder,
             "reranker": reranker,
-            "generator": generator,
+            "generator": None if generator is None else assembly.given_generator(generator),
             "grounder": grounder,
-            "complete": complete,
+            "complete": complete
+            or (None if settings.expansion.model else assembly.given_completion(generator)),
         }
         # The cached properties below find what was given where they would keep what they make.
         self._given = {name: backend for name, backend in given.items() if backend is not None}
         self.__dict__.update(self._given)
-        self.index = Index(
-            settings, embedder=lambda: self.embedder, sparse_encoder=lambda: self.sparse_encoder
-        )
+        self.index = self._index()
         """Store and manifest, and what keeps them equal to the documents."""
+
+    def _index(self) -> Index:
+        if self.settings.store == assembly.ADOPTED:
+            stated = "embedder" in self._given or "model" in self.settings.embedder.model_fields_set
+            adopted = adopting.AdoptedIndex(self.settings, embedder=lambda: self.embedder, stated=stated)
+            return cast("Index", adopted)
+        return Index(
+            self.settings, embedder=lambda: self.embedder, sparse_encoder=lambda: self.sparse_encoder
+        )
 
     @classmethod
     def open(cls, path: str | Path | None = None, **sections: Mapping[str, Any]) -> Self:
@@ -80,6 +88,41 @@ class Rag:
         if path is not None:
             arguments["index"] = {**arguments.get("index", {}), "path": Path(path)}
         return cls(load_settings(arguments).settings)
+
+    @classmethod
+    def adopt(
+        cls,
+        collection: str,
+        *,
+        url: str,
+        embedder: str | Embedder | assembly.Embeddings,
+        vector: str | None = None,
+        sparse: str | None = None,
+        **sections: Mapping[str, Any],
+    ) -> Self:
+        """A Qdrant collection that something else made, such as LangChain; it is read, never written.
+
+        Args:
+            collection: Its name; see the section `adopt` for other keys than LangChain's.
+            url: `http://HOST:6333`.
+            embedder: What its vectors were made with: a name as in `embedder.model`, or an object.
+            vector: Name of its dense vector; None for the only one.
+            sparse: Name of its sparse vector, if that was made as `sparse.model` does.
+            sections: Other settings, as for `open`.
+
+        Raises:
+            ConfigError: A setting is unknown or has a wrong value.
+        """
+        name = embedder if isinstance(embedder, str) else None
+        said = adopting.arguments(
+            collection,
+            url=url,
+            embedder=name,
+            adopt={"vector": vector, "sparse": sparse},
+            sections=sections,
+        )
+        given = None if isinstance(embedder, str) else embedder
+        return cls(load_settings(said).settings, embedder=given)
 
     # --- documents -> chunks -> index
 

@@ -55,6 +55,13 @@ BACKENDS: dict[Kind, dict[str, Backend]] = {
             "a folder with a table of token vectors, for very large folders of documents",
             model="directory",
         ),
+        "langchain": Backend(
+            "crossrag.embedders.langchain:LangChainEmbedder",
+            "any LangChain embeddings, such as langchain:openai:text-embedding-3-small",
+            model="model",
+            needs="langchain",
+            extra="langchain",
+        ),
     },
     "sparse_encoders": {"bm25": Backend("crossrag.embedders.bm25:EdgeBm25", "BM25 by Qdrant Edge")},
     "rerankers": {
@@ -92,6 +99,13 @@ BACKENDS: dict[Kind, dict[str, Backend]] = {
         "qdrant": Backend(
             "crossrag.stores.qdrant:QdrantStore",
             "a Qdrant server, Qdrant Cloud or a cluster",
+            needs="qdrant_client",
+            extra="qdrant",
+            diagnosis="crossrag.stores.qdrant_diagnosis:diagnose",
+        ),
+        "adopted": Backend(
+            "crossrag.stores.adopted:AdoptedStore",
+            "a collection of Qdrant's that something else made, read as it is",
             needs="qdrant_client",
             extra="qdrant",
             diagnosis="crossrag.stores.qdrant_diagnosis:diagnose",

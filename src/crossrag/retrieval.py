@@ -158,13 +158,14 @@ def pool(
     fused = reciprocal_rank_fusion([list(leg) for leg in legs], k=rrf_k, weights=weights)
     order = sorted(fused, key=lambda key: (-fused[key], *_tie(hits[key])))
     indexed = store.count()
+    lexical = first.sparse is not None and first.rankings.lexical
     candidates = tuple(
         Candidate(
             chunk=hits[key].chunk,
             scores=Scores(
                 dense=None if first.dense is None else _number(hits[key].dense),
                 dense_rank=dense_rank.get(key),
-                sparse=None if first.sparse is None else _number(hits[key].sparse),
+                sparse=_number(hits[key].sparse) if lexical else None,
                 sparse_rank=sparse_rank.get(key),
                 indexed=indexed,
                 fused=fused[key],

@@ -10,7 +10,7 @@ import typer
 
 from crossrag.errors import CrossragError, UsageError
 
-from . import conformance, evaluate, ingestion, serving, show, upkeep
+from . import adopting, conformance, evaluate, ingestion, serving, show, upkeep
 from . import doctor as checks
 from .options import (
     ConfigOption,
@@ -38,6 +38,7 @@ upkeep.register(app)
 evaluate.register(app)
 conformance.register(app)
 serving.register(app)
+adopting.register(app)
 app.add_typer(config_app, name="config")
 
 

@@ -85,7 +85,8 @@ class ExactIndex:
             for leg in legs
             for position in leg
         }
-        return Rankings(*(tuple(hits[position] for position in leg) for leg in legs))
+        nearest, worded = (tuple(hits[position] for position in leg) for leg in legs)
+        return Rankings(nearest, worded)
 
     def restrict(self, ids: Collection[str] | None) -> None:
         """Search only these passages from now on, all of them if None: for tasks that give the candidates."""

@@ -139,10 +139,12 @@ def legs(
     return vectors
 
 
-def rankings(query: Query, limit: int) -> Rankings:
+def rankings(
+    query: Query, limit: int, *, read: Callable[[str, Mapping[str, Any]], Chunk] = chunk_of
+) -> Rankings:
     """Both legs; a second query gives each hit the score of the leg that missed it."""
     found = query(limit, None)
-    chunks = {point.id: chunk_of(point.id, point.payload) for leg in found.values() for point in leg}
+    chunks = {point.id: read(point.id, point.payload) for leg in found.values() for point in leg}
     scores = {leg: {point.id: point.score for point in points} for leg, points in found.items()}
     if missing := frozenset(key for known in scores.values() for key in chunks if key not in known):
         for leg, points in query(len(missing), missing).items():

@@ -12,6 +12,8 @@ from .fakes import OverlapGrounder as OverlapGrounder
 from .fakes import OverlapReranker as OverlapReranker
 from .faults import Fault as Fault
 from .grounder_contract import GrounderContract as GrounderContract
+from .langchain_contract import CompressorContract as CompressorContract
+from .langchain_contract import CrossEncoderContract as CrossEncoderContract
 from .memory_store import MemoryStore as MemoryStore
 from .store_contract import StoreContract as StoreContract
 from .tenant_contract import TenantContract as TenantContract

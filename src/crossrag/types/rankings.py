@@ -61,6 +61,8 @@ class Rankings:
 
     dense: tuple[Hit, ...]
     sparse: tuple[Hit, ...]
+    lexical: bool = True
+    """Whether the store has a sparse leg; where it has none, `sparse` of a hit means nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
