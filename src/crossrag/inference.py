@@ -90,7 +90,7 @@ class OnnxModel(ModelFolder):
         self._making = threading.Lock()
 
     def run(self, encodings: Sequence[Encoding], *, width: int = 0) -> NDArray[np.float32]:
-        """First output of the only graph for one batch, padded to the longest or to `width`: float32[n, …]."""
+        """First output of the only graph for a batch, padded to the longest or to `width`: float32[n, …]."""
         return self.run_graph(self.graphs[0], feeds(encodings, width=width))[0]
 
     def run_graph(self, name: str, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:

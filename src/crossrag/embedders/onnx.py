@@ -1,8 +1,8 @@
 """Dense embedder on onnxruntime: any folder with `model.onnx` and `tokenizer.json`.
 
 Graphs that give `embedding` [n, d] are taken as they are; those that give token states [n, length, d] are
-averaged over the attention mask. Vectors have unit length. The bundled model gives a document the same vector,
-to the bit, alone and in any company, on processors of the same kind.
+averaged over the attention mask. Vectors have unit length. The bundled model gives a document the same
+vector, to the bit, alone and in any company, on processors of the same kind.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class OnnxEmbedder:
     def _in_company(self, encodings: Sequence[Encoding]) -> NDArray[np.float32]:
         """The same bits for a text whatever else is in the batch.
 
-        onnxruntime adds up in another order where a batch has one row, or a width that leaves three over four,
-        which makes another vector by 1e-7. So a text that is left alone is run twice, and widths are whole
+        onnxruntime adds up in another order where a batch has one row, or a width that is one less than
+        whole fours, which makes another vector by 1e-7. So a text that is left alone is run twice, and widths are whole
         eights. A model whose batches have to be of one text is left alone.
         """
         width = max(len(encoding.ids) for encoding in encodings)
