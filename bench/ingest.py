@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from common import machine, printed
-from crossrag import Rag, retrieval
+from crossrag import Rag, assembly, retrieval
 from crossrag.config import load_settings
 from crossrag.loading import Loader
 from crossrag.manifest import Manifest
@@ -129,10 +129,10 @@ def hybrid(rag: Rag, query: str) -> None:
 def parts(rag: Rag) -> dict[str, tuple[Any, str]]:
     """Where each stage's time is spent."""
     rag.index.indexer()  # opens the store
-    store, cutting = type(rag.store), type(rag.index)
+    store = type(rag.store)
     return {
         "reading": (Loader, "load"),
-        "splitting": (cutting, "_split"),
+        "splitting": (assembly, "_cut"),
         "embedding": (type(rag.embedder), "embed_documents"),
         "BM25": (type(rag.sparse_encoder), "encode_documents"),
         "store: write": (store, "upsert"),

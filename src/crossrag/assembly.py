@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from . import chunking, context, loading, prompt, registry
+from . import chunking, context, likeness, loading, prompt, registry
 from .errors import ConfigError, UsageError
 from .freestanding import FreestandingReranker
 from .last_resort import NoMeaning, SharedTerms
+from .preparing import LocalEngine, Recipe
 from .score_cache import CachedReranker
 from .types import Context
 
@@ -26,13 +28,15 @@ if TYPE_CHECKING:
         VerificationSettings,
     )
     from .protocols import Embedder, Generator, Grounder, Reranker, SparseEncoder, Store
-    from .types import Turn
+    from .types import Chunk, Document, Turn
 
 CHUNK_TOKENIZER = registry.BUNDLED_MODELS / "progressive-reranker" / "tokenizer.json"
 """What `chunking.unit = "tokens"` counts: the tokens that the bundled reranker sees."""
 
 ADOPTED = "adopted"
 """The store that is read, never written."""
+_PARSING = "1"
+"""Another number whenever the same bytes give another text: documents are then read again, by themselves."""
 _CHATS = {"openai", "langchain"}
 """Generators that are told what to do, and can be told something else."""
 _NO_CONTEXT = Context(sources=(), tokens=0)
@@ -228,6 +232,35 @@ def loader(settings: Settings) -> loading.Loader:
     given = settings.loading.model_dump()
     workers, fields = given.pop("workers"), given.pop("fields")
     return loading.Loader(loading.Limits(**given), workers or None, fields=fields)
+
+
+def recipe(settings: Settings) -> Recipe:
+    """From `chunking` and `loading.fields`: how a file becomes chunks, marked for near-duplicates."""
+    cut = settings.chunking
+    cutting = chunking.fingerprint(cut.size, cut.overlap, cut.unit, CHUNK_TOKENIZER)
+    fields = "".join(f" field:{name}" for name in settings.loading.fields)
+    return Recipe(
+        split=partial(_cut, settings),
+        fingerprint=f"parsing:{_PARSING}{fields} {cutting} {likeness.FINGERPRINT}",
+    )
+
+
+def _cut(settings: Settings, document: Document, generation: str) -> Sequence[Chunk]:
+    cut = settings.chunking
+    chunks = chunking.split(
+        document,
+        size=cut.size,
+        overlap=cut.overlap,
+        unit=cut.unit,
+        tokenizer_file=CHUNK_TOKENIZER,
+        generation=generation,
+    )
+    return [replace(chunk, minhash=likeness.mark(chunk.text)) for chunk in chunks]
+
+
+def local_engine(settings: Settings) -> LocalEngine:
+    """What prepares documents in this process, with parsers in children of it."""
+    return LocalEngine(recipe(settings), partial(loader, settings))
 
 
 def index_folder(settings: Settings) -> Path:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from . import assembly, chunking, files, indexing, likeness, opening, places, planning
+from . import assembly, files, indexing, opening, places, planning
 from .errors import FingerprintError, IndexMissingError, UsageError
 from .planning import Plan, Selection
 from .steady import Gate, SteadySearch
@@ -23,11 +22,9 @@ if TYPE_CHECKING:
     from .indexing import Progress
     from .manifest import Manifest
     from .opening import Pair
+    from .preparing import Engine
     from .protocols import Embedder, SparseEncoder, Store
-    from .types import Chunk, Document, IngestReport, Rankings, SparseVector, Where
-
-_PARSING = "1"
-"""Another number whenever the same bytes give another text: documents are then read again, by themselves."""
+    from .types import Chunk, IngestReport, Rankings, SparseVector, Where
 
 _EVERYTHING = Selection()
 Result = TypeVar("Result")
@@ -169,6 +166,7 @@ class Index:
         *,
         rebuild: bool = False,
         fail_fast: bool = False,
+        engine: Engine | None = None,
         progress: Callable[[Progress], None] = _silent,
     ) -> IngestReport:
         """Make the index equal to the files under `roots`; see `Rag.ingest`."""
@@ -180,7 +178,7 @@ class Index:
             plan = self.plan(roots, selection, progress=progress)
             if plan == Plan() and not self.manifest.entries():
                 _refuse_nothing(files.Found((), ()), roots)
-            return self.indexer().run(plan, fail_fast=fail_fast, progress=progress)
+            return self.indexer(engine).run(plan, fail_fast=fail_fast, progress=progress)
 
     def ingest_files(
         self, wanted: Sequence[File], *, prune: bool = True, progress: Callable[[Progress], None] = _silent
@@ -258,8 +256,8 @@ class Index:
             pair=self._pair.beside(folder),
         )
 
-    def indexer(self) -> indexing.Indexer:
-        """What writes documents into this index, which is made if there is none."""
+    def indexer(self, engine: Engine | None = None) -> indexing.Indexer:
+        """What writes documents into this index, which is made if there is none; `engine` prepares them."""
         places.check_room(self.home, 0)
         store = self._pair.store(create=True)
         self._pair.check_ours(store)
@@ -268,11 +266,7 @@ class Index:
             manifest=self.manifest,
             embedder=self._embedder(),
             sparse_encoder=self._sparse_encoder(),
-            recipe=indexing.Recipe(
-                split=self._split,
-                fingerprint=self.recipe,
-                reading=lambda: indexing.reading_by(assembly.loader(self.settings)),
-            ),
+            engine=engine or assembly.local_engine(self.settings),
             room=lambda size: places.check_room(self.home, size),
         )
 
@@ -284,10 +278,7 @@ class Index:
     @property
     def recipe(self) -> str:
         """Whatever a document's chunks depend on beside its file."""
-        cut = self.settings.chunking
-        cutting = chunking.fingerprint(cut.size, cut.overlap, cut.unit, assembly.CHUNK_TOKENIZER)
-        fields = "".join(f" field:{name}" for name in self.settings.loading.fields)
-        return f"parsing:{_PARSING}{fields} {cutting} {likeness.FINGERPRINT}"
+        return assembly.recipe(self.settings).fingerprint
 
     # --- life
 
@@ -303,18 +294,6 @@ class Index:
         with self._gate.alone():
             self._pair.clear()
             self._counted = None
-
-    def _split(self, document: Document, generation: str) -> Sequence[Chunk]:
-        cut = self.settings.chunking
-        chunks = chunking.split(
-            document,
-            size=cut.size,
-            overlap=cut.overlap,
-            unit=cut.unit,
-            tokenizer_file=assembly.CHUNK_TOKENIZER,
-            generation=generation,
-        )
-        return [replace(chunk, minhash=likeness.mark(chunk.text)) for chunk in chunks]
 
 
 def _collected(roots: Sequence[Path], selection: Selection) -> files.Found:

@@ -1,32 +1,26 @@
-"""Plan -> store and manifest: what is new or changed is chunked, embedded and written; what is gone goes.
+"""Plan -> store and manifest: what is new or changed is embedded and written; what is gone goes.
 
-Order of writing, per batch of documents: their generations are begun in the manifest, written to the store,
-flushed, and become the documents' in one transaction; then the old ones are deleted, flushed and forgotten.
-A run that is cut short at any point is made good by the next one. Knows nothing of queries.
+`preparing` makes documents ready; there is one writer, this one. Order of writing, per batch of documents: their
+generations are begun in the manifest, written to the store, flushed, and become the documents' in one transaction;
+then the old ones are deleted, flushed and forgotten. A run that is cut short at any point is made good by the next
+one. Knows nothing of queries.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from . import files, loading, planning
 from .errors import LoadError
 from .manifest import Entry, Manifest
-from .types import Chunk, Document, Failure, IngestReport, SparseVector
+from .types import Chunk, Failure, IngestReport, StoredPoint
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from .files import File
     from .planning import Change, Plan
+    from .preparing import Engine, Prepared, Vectors
     from .protocols import Embedder, SparseEncoder, Store
-
-    Vectors = tuple[NDArray[np.float32], SparseVector]
 
 _BATCH = 1024
 """Chunks that are embedded and written together; always the same ones, whatever else happens."""
@@ -34,7 +28,6 @@ _UNSETTLED_BATCHES = 4
 _UNSETTLED_SECONDS = 5.0
 """Most that is written between two flushes, each of a third of a second, and done again after a kill."""
 _DELETED_AT_ONCE = 256
-_ATTEMPTS = 3
 Item = TypeVar("Item")
 
 
@@ -47,48 +40,6 @@ class Progress:
     total: int
     source: str
     chunks: int = 0
-
-
-@contextmanager
-def reading_by(loader: loading.Loader) -> Iterator[Callable[[File], Document]]:
-    """Read files by a loader, which is closed at the end of the run."""
-    with loader:
-        yield lambda file: loader.load(
-            file.path, document_id=file.document_id, source=file.source, metadata=file.metadata
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """How a file becomes chunks."""
-
-    split: Callable[[Document, str], Sequence[Chunk]]
-    """Cuts a document; the text names its generation."""
-    fingerprint: str
-    """Changes whenever the same file would give other chunks."""
-    reading: Callable[[], AbstractContextManager[Callable[[File], Document]]]
-    """Gives, for one run, what reads a file or raises LoadError."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """A document that waits to be written with others."""
-
-    change: Change
-    chunks: Sequence[Chunk]
-
-    @property
-    def entry(self) -> Entry:
-        change = self.change
-        return Entry(
-            id=change.file.document_id,
-            source=change.file.source,
-            content_hash=change.content_hash,
-            generation=self.chunks[0].generation,
-            chunks=len(self.chunks),
-            stamp=change.look.proof,
-            metadata=change.file.metadata,
-        )
 
 
 @dataclass(slots=True)
@@ -131,7 +82,7 @@ class Indexer:
         manifest: What is said of documents.
         embedder: Texts to dense vectors.
         sparse_encoder: Texts to terms.
-        recipe: How a file becomes chunks.
+        engine: Prepares documents.
         room: Called with the bytes that are about to be written; raises StoreError if they would not fit.
     """
 
@@ -142,14 +93,14 @@ class Indexer:
         manifest: Manifest,
         embedder: Embedder,
         sparse_encoder: SparseEncoder,
-        recipe: Recipe,
+        engine: Engine,
         room: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._manifest = manifest
         self._embedder = embedder
         self._sparse_encoder = sparse_encoder
-        self._recipe = recipe
+        self._engine = engine
         self._room = room
 
     def recover(self) -> int:
@@ -185,8 +136,8 @@ class Indexer:
         tally = _Tally(skipped=list(plan.skipped), failed=list(plan.failed), notices=list(plan.notices))
         self._stop_at_failures(tally, fail_fast=fail_fast)
         total = len(plan.changes) + plan.unchanged + len(plan.failed)
-        with self._recipe.reading() as load:
-            self._make(plan.changes, load, tally, fail_fast=fail_fast, total=total, progress=progress)
+        with self._engine.prepared(plan.changes, self._known) as prepared:
+            self._make(plan.changes, prepared, tally, fail_fast=fail_fast, total=total, progress=progress)
         self._stop_at_failures(tally, fail_fast=fail_fast)
         doomed = [entry.id for entry in plan.gone if entry.id not in tally.settled]
         self._remove(doomed)
@@ -223,22 +174,22 @@ class Indexer:
     def _make(
         self,
         changes: Sequence[Change],
-        load: Callable[[File], Document],
+        prepared: Iterator[Prepared],
         tally: _Tally,
         *,
         fail_fast: bool,
         total: int,
         progress: Callable[[Progress], None],
     ) -> None:
-        """Read, embed and write documents, batch by batch."""
-        waiting: list[_Ready] = []
+        """Embed and write documents, batch by batch."""
+        waiting: list[Prepared] = []
         unsettled = _Unsettled()
         for number, change in enumerate(changes, start=total - len(changes)):
             now = Progress(
                 stage="indexing", done=number, total=total, source=change.file.source, chunks=tally.chunks
             )
             progress(now)
-            waiting += self._made_ready(change, load, tally)
+            waiting += self._taken(next(prepared), tally)
             if tally.failed and fail_fast:
                 break
             if sum(len(ready.chunks) for ready in waiting) >= _BATCH:
@@ -250,55 +201,34 @@ class Indexer:
         self._write(waiting, unsettled, tally)
         self._settle(unsettled, tally)
 
-    def _made_ready(self, change: Change, load: Callable[[File], Document], tally: _Tally) -> list[_Ready]:
-        """The document and its chunks; nothing where it failed or has no text, and that is noted."""
-        try:
-            change, document = self._read(change, load)
-            tally.notices += [f"{document.source}: {notice}" for notice in document.notices]
-            named = planning.generation(change.file, change.content_hash, self._recipe.fingerprint)
-            if change.previous is not None and change.previous.generation == named:
-                tally.unchanged += 1  # it was changed back before it was read
-                return []
-            chunks = self._recipe.split(document, named)
-        except LoadError as error:
-            source = change.file.source
-            reason = error.message.removeprefix(f"{source}: ").removeprefix(f"{source} ")
-            tally.failed.append(
-                Failure(source=source, reason=f"{reason}. {error.hint}" if error.hint else reason)
-            )
+    def _taken(self, one: Prepared, tally: _Tally) -> list[Prepared]:
+        """The document, if there is something to be written of it; what else came of it is noted."""
+        change, source = one.change, one.change.file.source
+        tally.notices += one.notices
+        if one.failure:
+            tally.failed.append(Failure(source=source, reason=one.failure))
             if change.kind == "renamed" and change.twin is not None:
                 tally.settled.add(change.twin.id)  # found under its old name until the new one can be read
-            return []
-        if chunks:
-            return [_Ready(change, chunks)]
-        tally.skipped.append(Failure(source=change.file.source, reason="no text in it (a scan, perhaps)"))
-        if change.previous is not None:
-            self._remove([change.previous.id])
+        elif one.unchanged:
+            tally.unchanged += 1
+        elif one.chunks:
+            return [one]
+        else:
+            tally.skipped.append(Failure(source=source, reason="no text in it (a scan, perhaps)"))
+            if change.previous is not None:
+                self._remove([change.previous.id])
         return []
 
-    @staticmethod
-    def _read(change: Change, load: Callable[[File], Document]) -> tuple[Change, Document]:
-        """The document, and the change with the hash of the very bytes that it was made of."""
-        path, source = change.file.path, change.file.source
-        try:
-            for _ in range(_ATTEMPTS):
-                document = load(change.file)
-                if (look := files.look(path)).stamp == change.look.stamp:
-                    return change, document
-                change = replace(change, look=look, content_hash=files.digest(path))
-        except OSError as error:
-            raise LoadError(f"{source} cannot be read: {error.strerror}") from None
-        raise LoadError(f"{source} changes while it is read", hint="Ingest again when it is finished")
-
-    def _write(self, batch: Sequence[_Ready], unsettled: _Unsettled, tally: _Tally) -> None:
+    def _write(self, batch: Sequence[Prepared], unsettled: _Unsettled, tally: _Tally) -> None:
         """Embed and write documents, which nobody sees yet."""
         if not batch:
             return
-        entries = [ready.entry for ready in batch]
+        entries = [_entry(ready) for ready in batch]
         self._manifest.begin({entry.generation: entry.id for entry in entries})
         kept = self._kept_vectors(batch)
+        ahead = {text: made for ready in batch for text, made in ready.vectors.items()}
         for part in _parts([chunk for ready in batch for chunk in ready.chunks], _BATCH):
-            tally.embedded += self._put(part, kept)
+            tally.embedded += self._put(part, kept, ahead)
         tally.chunks += sum(entry.chunks for entry in entries)
         unsettled.batches += 1
         unsettled.entries += entries
@@ -326,32 +256,34 @@ class Indexer:
         tally.updated += len(replaced)
         tally.added += len(entries) - len(replaced) - len(origins)
 
-    def _kept_vectors(self, batch: Sequence[_Ready]) -> Mapping[str, Vectors]:
+    def _known(self, change: Change) -> set[str]:
+        """Described texts of which the index holds vectors, for one document."""
+        return {point.chunk.described for donor in _donors(change) for point in self._points(donor)}
+
+    def _kept_vectors(self, batch: Sequence[Prepared]) -> Mapping[str, Vectors]:
         """Vectors of what the index holds already, by the text that they were made of."""
-        donors = {
-            donor.id: donor
-            for ready in batch
-            for donor in (ready.change.previous, ready.change.twin)
-            if donor
-        }
+        donors = {donor.id: donor for ready in batch for donor in _donors(ready.change)}
         kept: dict[str, Vectors] = {}
         for donor in donors.values():
-            where = {"document_id": donor.id, "generation": donor.generation}
-            for point in self._store.scan(limit=256, where=where, with_vectors=True):
+            for point in self._points(donor, with_vectors=True):
                 if point.dense is not None and point.sparse is not None:
                     kept[point.chunk.described] = point.dense, point.sparse
         return kept
 
-    def _put(self, chunks: Sequence[Chunk], kept: Mapping[str, Vectors]) -> int:
-        """Write chunks with their vectors; for how many texts the embedder was called."""
+    def _points(self, donor: Entry, *, with_vectors: bool = False) -> Iterator[StoredPoint]:
+        where = {"document_id": donor.id, "generation": donor.generation}
+        return self._store.scan(limit=256, where=where, with_vectors=with_vectors)
+
+    def _put(self, chunks: Sequence[Chunk], kept: Mapping[str, Vectors], ahead: Mapping[str, Vectors]) -> int:
+        """Write chunks with their vectors; for how many texts the embedder was called, here or ahead."""
         import numpy as np
 
         # Title and headings say what a passage is about; the passage itself often does not.
         described = [chunk.described for chunk in chunks]
-        missing = list(dict.fromkeys(text for text in described if text not in kept))
+        new = list(dict.fromkeys(text for text in described if text not in kept))
         self._room(sum(map(len, described)) + 4 * self._embedder.dimension * len(chunks))
-        vectors = dict(kept)
-        if missing:
+        vectors = {**ahead, **kept}
+        if missing := [text for text in new if text not in ahead]:
             made = self._embedder.embed_documents(missing), self._sparse_encoder.encode_documents(missing)
             vectors.update(zip(missing, zip(*made, strict=True), strict=True))
         self._store.upsert(
@@ -359,7 +291,7 @@ class Indexer:
             np.stack([vectors[text][0] for text in described]),
             [vectors[text][1] for text in described],
         )
-        return len(missing)
+        return len(new)
 
     def _remove(self, document_ids: Sequence[str]) -> None:
         known = self._manifest.entries() if document_ids else {}
@@ -370,6 +302,24 @@ class Indexer:
                 self._store.delete_document(document_id)
             self._store.flush()
             self._manifest.forget([known[one].generation for one in part])
+
+
+def _donors(change: Change) -> tuple[Entry, ...]:
+    """Documents of the index that may hold some of the same texts."""
+    return tuple(donor for donor in (change.previous, change.twin) if donor)
+
+
+def _entry(ready: Prepared) -> Entry:
+    change = ready.change
+    return Entry(
+        id=change.file.document_id,
+        source=change.file.source,
+        content_hash=change.content_hash,
+        generation=ready.chunks[0].generation,
+        chunks=len(ready.chunks),
+        stamp=change.look.proof,
+        metadata=change.file.metadata,
+    )
 
 
 def _parts(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

@@ -93,9 +93,9 @@ class OnnxModel(ModelFolder):
         self._sessions: dict[str, Any] = {}
         self._making = threading.Lock()
 
-    def run(self, encodings: Sequence[Encoding]) -> NDArray[np.float32]:
-        """First output of the only graph for one padded batch: float32[n, …]."""
-        return self.run_graph(self.graphs[0], feeds(encodings))[0]
+    def run(self, encodings: Sequence[Encoding], *, width: int = 0) -> NDArray[np.float32]:
+        """First output of the only graph for a batch, padded to the longest or to `width`: float32[n, …]."""
+        return self.run_graph(self.graphs[0], feeds(encodings, width=width))[0]
 
     def run_graph(self, name: str, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
         """All outputs of one graph; of the inputs, those that it asks for.
@@ -212,11 +212,11 @@ def cut_question(tokenizer: Tokenizer, question: str, most: int) -> tuple[str, i
     return (question if count <= most else question[: encoding.offsets[most - 1][1]]), count
 
 
-def feeds(encodings: Sequence[Encoding]) -> dict[str, NDArray[Any]]:
-    """Ids, attention mask and token types, padded to the longest: int64[n, l] each."""
+def feeds(encodings: Sequence[Encoding], *, width: int = 0) -> dict[str, NDArray[Any]]:
+    """Ids, attention mask and token types, padded to the longest, or to `width` if more: int64[n, l] each."""
     import numpy as np
 
-    width = max(len(encoding.ids) for encoding in encodings)
+    width = max(width, *(len(encoding.ids) for encoding in encodings))
     names = ("input_ids", "attention_mask", "token_type_ids")
     arrays = {name: np.zeros((len(encodings), width), np.int64) for name in names}
     for row, encoding in enumerate(encodings):

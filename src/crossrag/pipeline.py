@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .indexing import Progress
     from .manifest import Entry, Manifest
     from .planning import Plan
+    from .preparing import Engine
     from .protocols import Embedder, Generator, Grounder, Reranker, SparseEncoder, Store
 
 
@@ -132,6 +133,7 @@ class Rag:
         selection: Selection | None = None,
         rebuild: bool = False,
         fail_fast: bool = False,
+        engine: Engine | None = None,
         progress: Callable[[Progress], None] = lambda _: None,
     ) -> IngestReport:
         """Make the index equal to the files under `paths`: new, changed, renamed and deleted ones.
@@ -144,6 +146,8 @@ class Rag:
             selection: Which files below `paths` are meant; all that a parser is for, where it is None.
             rebuild: Throw the whole index away first, what came from other paths too.
             fail_fast: Stop at the first file that cannot be read.
+            engine: Prepares documents; None for this process. `crossrag.scale.ingest.RayEngine` does it on
+                many machines. The index is the same.
             progress: Called before each file.
 
         Raises:
@@ -157,6 +161,7 @@ class Rag:
             selection or Selection(),
             rebuild=rebuild,
             fail_fast=fail_fast,
+            engine=engine,
             progress=progress,
         )
 

@@ -34,6 +34,15 @@ class TestBundledEmbedder(EmbedderContract):
         query = embedder.embed_query("a doctor treating a sick person")
         assert float(rows[0] @ query) > float(rows[1] @ query) + 0.3
 
+    def test_a_vector_is_the_same_to_the_bit_alone_and_in_any_company(self, embedder: Embedder) -> None:
+        text = "restore the backup of a blue whale in the office at nine or whenever it is open. "
+        texts = [text[:length] * times for length in range(5, len(text), 6) for times in (1, 4, 9)]
+        together = embedder.embed_documents(texts)
+        one_thread = load("embedders", "onnx:bundled", threads=1)
+        for size in (1, 2, 5):
+            parts = [one_thread.embed_documents(texts[at : at + size]) for at in range(0, len(texts), size)]
+            assert b"".join(part.tobytes() for part in parts) == together.tobytes(), size
+
 
 class TestOverlapReranker(RerankerContract):
     @pytest.fixture
