@@ -55,7 +55,17 @@ def test_a_report_says_what_each_stage_is_worth(library: Rag, data: Dataset, tmp
     again = measured(run, truth, ["nDCG@10"])["nDCG@10"]
     told = {row["id"]: row["values"]["reranked"]["nDCG@10"] for row in content["questions"] if row["values"]}
     assert again == pytest.approx(told, abs=1e-12)
+    cost = content["cost"]
+    assert cost["candidates"] >= cost["read"] > 0
+    asked = [record.answered for record in records if record.answered and record.answered.claims]
+    assert all(
+        one.tokens == (sum(map(library.count_tokens, one.sources)), library.count_tokens(one.text))
+        for one in asked
+    )
+    assert cost["context_tokens"] > cost["answer_tokens"] > 0
+    assert all(Record.unpacked(record.packed()) == record for record in records)
     text = (tmp_path / "out" / "report.md").read_text()
+    assert f"{cost['read']:.0f} of them read by the reranker" in text
     for figure in ("stages", "sweep", "differences", "reliability", "coverage"):
         assert f"({figure}.svg)" in text
         assert (tmp_path / "out" / f"{figure}.svg").read_text().startswith("<?xml")

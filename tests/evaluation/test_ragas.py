@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,6 +79,68 @@ def test_faithfulness_by_a_scripted_judge() -> None:
         assert judge(server, "faithfulness").judge(QUESTION, ANSWER) == {"ragas_faithfulness": 0.5}
         assert [request.path for request in server.requests] == ["/v1/chat/completions"] * 2
         assert "The whale sleeps for three hours. It sings." in json.dumps(server.requests[0].body)
+
+
+def likeness(one: str, other: str) -> float:
+    """Cosine, by the embedder that the judge was given."""
+    vectors = HashedEmbedder().embed_documents([one, other]).astype(float)
+    lengths = [math.sqrt(float(vector @ vector)) for vector in vectors]
+    return float(vectors[0] @ vectors[1]) / (lengths[0] * lengths[1])
+
+
+@needs_ragas
+def test_answer_relevancy_by_our_embedder() -> None:
+    guessed = ("How long does the whale sleep?", "Does the whale sleep?", "What sings?")
+    script = [said({"question": text, "noncommittal": 0}) for text in guessed]
+    with FakeOpenAI(*script) as server:
+        found = judge(server, "answer_relevancy").judge(QUESTION, ANSWER)["ragas_answer_relevancy"]
+    expected = sum(likeness(QUESTION.text, text) for text in guessed) / 3
+    assert 0.2 < expected < 1.0
+    assert found == pytest.approx(expected, abs=1e-6)
+    evasive = [said({"question": text, "noncommittal": 1}) for text in guessed]
+    with FakeOpenAI(*evasive) as server:
+        assert judge(server, "answer_relevancy").judge(QUESTION, ANSWER) == {"ragas_answer_relevancy": 0.0}
+
+
+@needs_ragas
+def test_answer_correctness_by_our_embedder() -> None:
+    told = {"statements": ["The whale sleeps for three hours.", "The whale sings."]}
+    wanted = {"statements": ["The whale sleeps for three hours."]}
+    right, wrong = ({"statement": text, "reason": "as said"} for text in told["statements"])
+    classified = {"TP": [right], "FP": [wrong], "FN": []}
+    with FakeOpenAI(said(told), said(wanted), said(classified)) as server:
+        made = judge(server, "answer_correctness")
+        found = made.judge(QUESTION, ANSWER)["ragas_answer_correctness"]
+    # One of two statements is right, and nothing is missing: F1 is 2/3, and it weighs three quarters.
+    like = likeness("The whale sleeps for three hours. It sings.", QUESTION.answers[0])
+    assert found == pytest.approx(0.75 * 2 / 3 + 0.25 * like, abs=1e-6)
+    assert (made.spent.requests, made.spent.prompt_tokens, made.spent.completion_tokens) == (3, 3, 3)
+
+
+@needs_ragas
+def test_the_command_line_asks_the_judge(tmp_path: Path) -> None:
+    (tmp_path / "whale.md").write_text("The whale sleeps for three hours every night.\n")
+    (tmp_path / "q.jsonl").write_text(
+        '{"question": "How long does the whale sleep?", "source": "whale.md"}\n'
+    )
+
+    def crossrag(*words: str) -> str:
+        command = [sys.executable, "-m", "crossrag", *words, "--index", "index"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 0, done
+        return done.stdout + done.stderr
+
+    crossrag("ingest", "whale.md")
+    with FakeOpenAI(STATEMENTS, VERDICTS) as server:
+        options = ("--ragas", "judge", "--ragas-measure", "faithfulness", "--out", "report")
+        endpoint = (f"openai.base_url={server.base_url}", "openai.api_key=key")
+        told = crossrag("eval", "q.jsonl", *options, *(word for one in endpoint for word in ("--set", one)))
+        assert [request.body["model"] for request in server.requests] == ["judge"] * 2
+    assert "ragas_faithfulness   0.500  over 1" in told
+    assert "The judge was asked 2 times: 2 tokens read, 2 written." in told
+    content = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert content["answers"]["measures"]["ragas_faithfulness"]["mean"] == 0.5
+    assert "key" not in content["answers"]["judges"].split()
 
 
 @needs_ragas

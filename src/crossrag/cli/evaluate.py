@@ -127,6 +127,12 @@ def run(
     show.columns(markdown.table(content))
     for line in _summary(content):
         print(line)
+    for judge in judges:
+        if spent := getattr(judge, "spent", None):
+            show.talk(
+                f"The judge was asked {spent.requests} times: {spent.prompt_tokens} tokens read, "
+                f"{spent.completion_tokens} written."
+            )
     show.talk(
         f"Report: {out / 'report.md'}" if out else "With --out FOLDER: the whole report, figures, runs."
     )
@@ -321,8 +327,14 @@ def _progress() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
 
 
 def _summary(content: dict[str, Any]) -> Iterator[str]:
+    from crossrag.evaluation import markdown
+
     yield ""
     yield content["verdict"]
+    if took := content["times"]["milliseconds"]:
+        yield "Milliseconds, median: " + ", ".join(f"{k} {v['median']:.0f}" for k, v in took.items()) + "."
+    if said := markdown.cost(content):
+        yield said
     if content["harmed"]:
         count = len(content["harmed"])
         yield f"{count} relevant passages left the first ten by reranking; the report says why."

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from crossrag.sentences import split_sentences
@@ -26,8 +26,10 @@ _ARTICLE = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def answered(dataset: Dataset, question: Question, answer: Answer) -> Answered:
-    """What judges and people need of an answer."""
+def answered(
+    dataset: Dataset, question: Question, answer: Answer, count_tokens: Callable[[str], int] | None = None
+) -> Answered:
+    """What judges and people need of an answer; what it costs, where tokens can be counted."""
     sources = answer.context.sources
     return Answered(
         text=answer.text,
@@ -39,6 +41,7 @@ def answered(dataset: Dataset, question: Question, answer: Answer) -> Answered:
             for source in sources
         ),
         degraded=tuple(answer.degraded),
+        tokens=(answer.context.tokens, count_tokens(answer.text)) if count_tokens else None,
     )
 
 

@@ -12,6 +12,7 @@ import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,22 @@ _TRIES = 2
 """Times a model is asked for a form before it counts as a refusal."""
 
 
+@dataclass(slots=True)
+class Spent:
+    """What the endpoint says that it has read and written."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def add(self, usage: Any) -> None:
+        """One reply's; some servers say nothing, or something else."""
+        self.requests += 1
+        for name in ("prompt_tokens", "completion_tokens"):
+            count = getattr(usage, name, None)
+            setattr(self, name, getattr(self, name) + (count if isinstance(count, int) else 0))
+
+
 class RagasJudge:
     """RAGAS with a model behind an OpenAI-compatible endpoint.
 
@@ -77,7 +94,8 @@ class RagasJudge:
                 raise UsageError(f"RAGAS measures no {name!r}", hint=did_you_mean(name, METRICS))
         library, base = _library()
         client = _client(base_url, api_key, timeout)
-        llm, embeddings = _llm(base, client, model), _embeddings(embedder)
+        self.spent = Spent()
+        llm, embeddings = _llm(base, client, model, self.spent), _embeddings(embedder)
         self._metrics = {
             name: getattr(library, METRICS[name][0])(
                 llm=llm, **({"embeddings": embeddings} if name in _EMBEDDED else {})
@@ -153,7 +171,7 @@ def _client(base_url: str | None, api_key: str | None, timeout: float) -> Any:
         raise GeneratorError(f"The judge cannot be asked: {error}", hint="Set OPENAI_API_KEY") from None
 
 
-def _llm(base: Any, client: Any, model: str) -> Any:
+def _llm(base: Any, client: Any, model: str, spent: Spent) -> Any:
     class Asked(base):  # type: ignore[misc]
         """RAGAS's prompt and the form it wants -> the form, filled in by the model."""
 
@@ -161,7 +179,7 @@ def _llm(base: Any, client: Any, model: str) -> Any:
             schema = json.dumps(response_model.model_json_schema())
             text = f"{prompt}\n\nReply with one JSON object of this schema and nothing else:\n{schema}"
             for _ in range(_TRIES):
-                reply = _reply(client, model, text)
+                reply = _reply(client, model, text, spent)
                 begin, end = reply.find("{"), reply.rfind("}")
                 try:
                     return response_model.model_validate_json(reply[begin : end + 1])
@@ -175,13 +193,14 @@ def _llm(base: Any, client: Any, model: str) -> Any:
     return Asked()
 
 
-def _reply(client: Any, model: str, text: str) -> str:
+def _reply(client: Any, model: str, text: str, spent: Spent) -> str:
     import openai
 
     try:
         said = client.chat.completions.create(
             model=model, messages=[{"role": "user", "content": text}], temperature=0
         )
+        spent.add(said.usage)
         return str(said.choices[0].message.content or "")
     except openai.BadRequestError as error:
         # A filter of the endpoint, or a prompt beyond its length: this question's misfortune alone.

@@ -157,7 +157,9 @@ def _asked(dataset: Dataset, question: Question, measured: Subject, record: Reco
     except GeneratorError as error:
         return replace(record, failed=error.message)
     seconds = {**record.seconds, "answer": time.perf_counter() - begun}
-    return replace(record, answered=answered(dataset, question, answer), seconds=seconds)
+    return replace(
+        record, answered=answered(dataset, question, answer, measured.rag.count_tokens), seconds=seconds
+    )
 
 
 def _seen(dataset: Dataset, question: Question, candidate: Candidate) -> Seen:

@@ -59,6 +59,7 @@ def _lines(report: Mapping[str, Any], figures: Mapping[str, str]) -> Iterator[st
     yield from _picture("stages", figures, "Each stage's nDCG@10 with its interval")
     yield from _gain(report)
     yield from _sweep(report, figures)
+    yield from _cost(report)
     yield from _trust(report, figures)
     yield from _abstention(report, figures)
     yield from _answers(report)
@@ -115,6 +116,37 @@ def _sweep(report: Mapping[str, Any], figures: Mapping[str, str]) -> Iterator[st
     yield ""
     yield from _picture("sweep", figures, "nDCG@10 against candidates reranked and against milliseconds")
     yield from _picture("differences", figures, "Difference per question, worst to best")
+
+
+def cost(report: Mapping[str, Any]) -> str:
+    """What a question costs beside time, in one sentence."""
+    spent = report.get("cost") or {}  # reports of old have none
+    said = []
+    if spent.get("candidates") is not None:
+        said.append(f"{spent['candidates']:.0f} candidates, {spent['read']:.0f} of them read by the reranker")
+    if spent.get("context_tokens") is not None:
+        said.append(
+            f"{spent['context_tokens']:.0f} tokens of sources and {spent['answer_tokens']:.0f} of answer"
+        )
+    return f"A question on average: {'; '.join(said)}." if said else ""
+
+
+def _cost(report: Mapping[str, Any]) -> Iterator[str]:
+    took = report["times"]["milliseconds"]
+    if not took and not cost(report):
+        return
+    yield "## What a question costs"
+    yield ""
+    yield from as_table(
+        [
+            ["stage", "ms, median", "ms, 95 %"],
+            *([stage, f"{value['median']:.0f}", f"{value['p95']:.0f}"] for stage, value in took.items()),
+        ]
+    )
+    yield ""
+    if said := cost(report):
+        yield said
+        yield ""
 
 
 def _trust(report: Mapping[str, Any], figures: Mapping[str, str]) -> Iterator[str]:

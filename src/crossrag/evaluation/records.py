@@ -54,6 +54,8 @@ class Answered:
     grades: tuple[int | None, ...] = ()
     """Of each source, what people said of it."""
     degraded: tuple[str, ...] = ()
+    tokens: tuple[int, int] | None = None
+    """Of the sources that a generator was given, and of the answer, by the counter of `context.tokenizer`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,4 +137,5 @@ def _answered(row: dict[str, Any]) -> Answered:
         sources=tuple(row["sources"]),
         grades=tuple(row["grades"]),
         degraded=tuple(row["degraded"]),
+        tokens=tuple(row["tokens"]) if row.get("tokens") else None,
     )

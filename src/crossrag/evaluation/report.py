@@ -76,6 +76,7 @@ def report(
         "abstention": None if found.abstention is None else _thinned(asdict(found.abstention)),
         "harmed": [asdict(harm) for harm in found.harmed],
         "degraded": _degraded(records),
+        "cost": _cost(records),
         "worst": [_whole(texts[record.id], record, found) for record in _worst(records, found)],
         "answers": None if judged is None else judged.summary(),
         "questions": [_values(texts[record.id], record, found, judged) for record in records],
@@ -135,6 +136,21 @@ def _degraded(records: Sequence[Record]) -> dict[str, int]:
         if record.failed:
             counts["answer"] = counts.get("answer", 0) + 1
     return dict(sorted(counts.items()))
+
+
+def _cost(records: Sequence[Record]) -> dict[str, float | None]:
+    """What a question costs beside time, on average; None where it is not known."""
+    spent = [r.answered.tokens for r in records if r.answered and r.answered.tokens]
+    return {
+        "candidates": _average([len(record.seen) for record in records]),
+        "read": _average([sum(seen.relevance is not None for seen in record.seen) for record in records]),
+        "context_tokens": _average([context for context, _ in spent]),
+        "answer_tokens": _average([said for _, said in spent]),
+    }
+
+
+def _average(counts: Sequence[int]) -> float | None:
+    return round(sum(counts) / len(counts), 1) if counts else None
 
 
 def _difference(record: Record, found: Outcome) -> float:
