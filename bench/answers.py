@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from common import SEED, head, printed, sample, write
+from common import head, printed, sample, write
 from crossrag import Rag
 from crossrag.claims import split
+from crossrag.evaluation.statistics import interval
 from folders import needed, references, rows_of, words_found
 
 SETS = ("anthropic-docs", "chunkeval", "covidqa", "squad")
@@ -166,12 +167,9 @@ def _abstention(name: str, asked: Sequence[Asked]) -> Iterator[str]:
 
 
 def _mean(values: Sequence[float | bool]) -> str:
-    """With its 95 % interval by 1000 draws."""
-    array = np.asarray(values, float)
-    chance = np.random.default_rng(SEED)
-    draws = array[chance.integers(0, len(array), (1000, len(array)))].mean(axis=1)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return f"{array.mean():.3f} [{low:.3f}, {high:.3f}]"
+    """With its 95 % interval."""
+    found = interval([float(value) for value in values])
+    return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
 if __name__ == "__main__":

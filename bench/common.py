@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import random
 import sys
 from collections.abc import Iterable, Sequence
@@ -11,14 +9,11 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
+from crossrag.evaluation.report import machine as machine
 from crossrag.registry import load
 from crossrag.training.mining import Searcher
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from crossrag.training.judged import Collection
 
 SEED = 20261123
@@ -40,11 +35,6 @@ def head(questions: int) -> tuple[str, ...]:
     )
 
 
-def machine() -> str:
-    """Cores, architecture and Python."""
-    return f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}"
-
-
 def printed(lines: Sequence[str]) -> Sequence[str]:
     """Print at once what is returned."""
     for line in lines:
@@ -57,14 +47,6 @@ def write(lines: Iterable[str], out: Path | None) -> None:
     text = "\n".join(lines) + "\n"
     if out:
         out.write_text(text, encoding="utf-8")
-
-
-def interval(differences: NDArray[np.float64], draws: int = 2_000) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean (Efron, 1979)."""
-    chance = np.random.default_rng(SEED)
-    means = chance.choice(differences, (draws, len(differences))).mean(1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(low), float(high)
 
 
 def searcher(collection: Collection, embedder: str = "onnx:bundled") -> Searcher:

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 import ir_measures
 import numpy as np
 
-from common import SEED, head, interval, printed, sample, searcher, write
+from common import SEED, head, printed, sample, searcher, write
+from crossrag.evaluation.statistics import interval
 from crossrag.expansion import expand
 from crossrag.registry import load
 from crossrag.retrieval import reciprocal_rank_fusion
@@ -87,9 +88,9 @@ def _report(arguments: argparse.Namespace) -> Iterator[str]:
     for collection in _collections(arguments):
         yield from printed(_measured(collection, arguments, differences))
     for (variant, column), values in differences.items():
-        low, high = interval(np.asarray(values))
+        found = interval(values)
         line = (
-            f"{variant}, {column}: {statistics.mean(values) * 100:+.2f} [{low * 100:+.2f}, {high * 100:+.2f}]"
+            f"{variant}, {column}: {found.mean * 100:+.2f} [{found.low * 100:+.2f}, {found.high * 100:+.2f}]"
         )
         yield from printed((f"- over all {len(values)} questions, {line}",))
     yield from printed(("", f"In all {time.perf_counter() - started:.0f} s."))
@@ -142,10 +143,10 @@ def _measured(
         base = base or columns
         cells = []
         for column, values in columns.items():
-            gains = np.asarray(values) - np.asarray(base[column])
-            low, high = interval(gains)
+            gains = [value - before for value, before in zip(values, base[column], strict=True)]
+            gain = interval(gains)
             cells.append(f"{statistics.mean(values):.3f}")
-            cells.append(f"{gains.mean() * 100:+.1f} [{low * 100:+.1f}, {high * 100:+.1f}]")
+            cells.append(f"{gain.mean * 100:+.1f} [{gain.low * 100:+.1f}, {gain.high * 100:+.1f}]")
             if variant != "alone":
                 differences.setdefault((variant, column), []).extend(gains)
         lines.append(

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING
 import ir_measures
 import numpy as np
 
-from common import head, interval, printed, sample, searcher, write
+from common import head, printed, sample, searcher, write
 from crossrag.calibration import calibration_error
+from crossrag.evaluation.statistics import compared
 from crossrag.registry import load
 from crossrag.training.judged import Collection, read_collections
 from crossrag.training.mining import Searcher, candidates
@@ -111,13 +112,13 @@ class Row:
     def line(self) -> str:
         """As Markdown."""
         values = " | ".join(f"{self.mean(stage):.3f}" for stage in STAGES)
-        low, high = interval(np.asarray(self.values["reranked"]) - np.asarray(self.values["fused"]))
-        gain = self.mean("reranked") - self.mean("fused")
+        gain = compared(self.values["fused"], self.values["reranked"]).difference
         saved = 1 - statistics.mean(self.layers) / LAYERS if self.layers else 0.0
         error = calibration_error([p for p, _ in self.said], [y for _, y in self.said])
         return (
             f"| {self.name} | {self.documents} | {len(self.seconds)} | {values} "
-            f"| {gain * 100:+.1f} [{low * 100:+.1f}, {high * 100:+.1f}] | {saved * 100:.0f} % | {error:.3f} "
+            f"| {gain.mean * 100:+.1f} [{gain.low * 100:+.1f}, {gain.high * 100:+.1f}] "
+            f"| {saved * 100:.0f} % | {error:.3f} "
             f"| {statistics.median(self.seconds) * 1000:.0f} |"
         )
 
