@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from crossrag.evaluation.report import machine as machine
+from crossrag.evaluation.report import machine
 from crossrag.registry import load
 from crossrag.training.mining import Searcher
 

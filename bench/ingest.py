@@ -23,9 +23,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import machine, printed
+from common import printed
 from crossrag import Rag, assembly, retrieval
 from crossrag.config import load_settings
+from crossrag.evaluation.report import machine
 from crossrag.loading import Loader
 from crossrag.manifest import Manifest
 

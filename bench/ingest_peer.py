@@ -23,7 +23,8 @@ from typing import Any
 from langchain_core.embeddings import Embeddings
 from langchain_qdrant import QdrantVectorStore, RetrievalMode, SparseEmbeddings, SparseVector
 
-from common import machine, printed
+from common import printed
+from crossrag.evaluation.report import machine
 from crossrag.registry import load
 from ingest import Clock, passages
 

@@ -30,7 +30,8 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_P
 import ir_measures
 import numpy as np
 
-from common import machine, sample, searcher
+from common import sample, searcher
+from crossrag.evaluation.report import machine
 from crossrag.registry import load
 from crossrag.residual import first_stage_share
 from crossrag.training.judged import read_collections

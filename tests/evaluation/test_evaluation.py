@@ -164,7 +164,8 @@ def test_two_processes_and_hash_seeds_write_the_same_bytes(place: Path, tmp_path
 def reports(place: Path, data: Dataset, tmp_path: Path) -> tuple[Path, Path]:
     """With the reranker, and with one that reads nothing but the first three."""
     paths = []
-    for name, options in (("deep", {}), ("shallow", {"depth": 3})):
+    cases: tuple[tuple[str, dict[str, Any]], ...] = (("deep", {}), ("shallow", {"depth": 3}))
+    for name, options in cases:
         with toys.made(place, **options) as rag, Journal(None) as journal:
             content, records = running.evaluate(
                 data, subject(rag), journal=journal, wanted=running.Wanted(timed=False)
