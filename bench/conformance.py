@@ -31,7 +31,7 @@ os.environ |= {
 }
 
 import conformance_peers as peers
-from common import machine
+from crossrag.evaluation.report import machine
 from crossrag.testing.conformance import CHECKS, run
 
 if TYPE_CHECKING:
