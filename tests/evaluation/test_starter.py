@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -110,13 +111,15 @@ def rated(rag: Rag, folder: Path, question: str, *, up: bool) -> None:
     from crossrag.server.feedback import Feedback
     from crossrag.server.schemas import FeedbackRequest, JudgedPassage
     from crossrag.server.wire import document_id
+    from crossrag.server_settings import ServerSettings
 
     chunk = rag.search(question, top_k=1)[0].chunk
     passage = JudgedPassage(document_id=document_id(chunk.document_id), start=chunk.start, end=chunk.end)
     given: Any = FeedbackRequest(
         question=question, verdict="up" if up else "down", kind="passage", passages=[passage]
     )
-    Feedback(None).note(rag, folder, given)  # type: ignore[arg-type]
+    service: Any = SimpleNamespace(limits=ServerSettings())
+    Feedback(service).note(rag, folder, given)
 
 
 def test_thumbs_on_the_page_are_judgements(library: Rag, tmp_path: Path) -> None:
