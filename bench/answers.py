@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/rag"), help="folders of files")
     parser.add_argument("--questions", type=int, default=100, help="most questions per folder and kind")
     parser.add_argument("--sets", nargs="*", default=SETS, help="only these")
+    parser.add_argument("--set", nargs="*", default=[], metavar="SECTION.KEY=VALUE", help="other settings")
     parser.add_argument("--out", type=Path, help="write the tables here too")
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
@@ -80,13 +81,22 @@ def _report(arguments: argparse.Namespace) -> Iterator[str]:
     )
     asked: list[Asked] = []
     for name in arguments.sets:
-        asked = _folder(arguments.data / name, arguments.questions)
+        asked = _folder(arguments.data / name, arguments.questions, _sections(arguments.set))
         yield from printed((_row(name, [one for one in asked if one.answerable]),))
         if any(not one.answerable for one in asked):
             yield from printed(["", *_abstention(name, asked), ""])
 
 
-def _folder(folder: Path, count: int) -> list[Asked]:
+def _sections(pairs: Sequence[str]) -> dict[str, dict[str, str]]:
+    sections: dict[str, dict[str, str]] = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        section, _, key = name.partition(".")
+        sections.setdefault(section, {})[key] = value
+    return sections
+
+
+def _folder(folder: Path, count: int, sections: dict[str, dict[str, str]]) -> list[Asked]:
     rows = list(rows_of(folder / "questions.jsonl.gz"))
     known = [row for row in rows if row.get("answers") or row.get("evidence")]
     none = sorted({row["sources"][0] for row in rows if not row.get("answers")})[:TRAINED_ON]
@@ -99,7 +109,7 @@ def _folder(folder: Path, count: int) -> list[Asked]:
         known = [row for row in known if row["sources"][0] not in none]
     chosen = sample(known, count) + sample(hopeless, count)
     files = [path for path in (folder / "docs").rglob("*") if path.is_file()]
-    with tempfile.TemporaryDirectory() as scratch, Rag.open(Path(scratch) / "index") as rag:
+    with tempfile.TemporaryDirectory() as scratch, Rag.open(Path(scratch) / "index", **sections) as rag:
         rag.ingest(*needed(folder / "docs", chosen, files))
         return [
             _ask(rag, row, answerable=number < min(count, len(known))) for number, row in enumerate(chosen)

@@ -21,6 +21,10 @@ _FENCE = re.compile(f"`{{3,}}(?![`{WORD_JOINER}])")
 _FENCE_LENGTH = 3
 _LONGEST_NUMBER = 9
 """Digits; no context has as many sources."""
+_LONGEST_MARK, _LONGEST_CODE = 400, 2_000
+"""Characters that are held back at most. What is longer is text."""
+_STEP = re.compile(f"[^\\[\\]`\n ,;0-9\u2010-\u2015{WORD_JOINER}-]+|.", re.DOTALL)
+"""Text is read by what may decide something: so nothing depends on how it came, or on what is too long."""
 
 
 class CitationReader:
@@ -29,7 +33,8 @@ class CitationReader:
     `[1, 2]`, `[1-2]` and `[ 1 ]` are citations too, and come as `[1][2]` and `[1]`. A number that no source
     has is removed with the space before it, and counted; so is a range of which one is missing. A range from
     0 or backwards is none, and stays. Code, between backticks on a line or between fences, stays as it is.
-    Backticks with `WORD_JOINER` behind them belong to a document and begin none.
+    Backticks with `WORD_JOINER` behind them belong to a document and begin none. Little is held back: a mark
+    of more than 400 characters, or inline code of more than 2000, is text.
     """
 
     def __init__(self, context: Context) -> None:
@@ -42,8 +47,19 @@ class CitationReader:
 
     def feed(self, piece: str) -> Iterator[tuple[str, Citation | None]]:
         """Text that is certain by now, with the citation where the text is one."""
-        self._held += piece
-        yield from self._read(whole=False)
+        plain = ""
+        for step in _STEP.findall(piece):
+            self._held += step
+            for text, citation in self._read(whole=False):
+                if citation is None:
+                    plain += text
+                    continue
+                if plain:
+                    yield plain, None
+                plain = ""
+                yield text, citation
+        if plain:
+            yield plain, None
 
     def finish(self) -> Iterator[tuple[str, Citation | None]]:
         """What was held back in case it became a citation."""
@@ -104,15 +120,15 @@ class CitationReader:
             if len(other[0]) == length and not self._held.startswith(WORD_JOINER, closed):
                 return closed
         # A backtick that nothing closes on its line is none.
-        return end if whole or line >= 0 else None
+        known = whole or line >= 0 or len(self._held) - end > _LONGEST_CODE
+        return end if known else None
 
     def _begun(self, done: int) -> int:
-        """Where a mark begins that may go on with the next piece."""
+        """Where a mark begins that may go on with the next piece, and the space before it."""
         text = self._held[done:]
-        start = text.find("[", len(text.rstrip(_OF_A_MARK)))
-        if start < 0:
-            return len(self._held) - text.endswith(" ")
-        return done + start - (start > 0 and text[start - 1] == " ")
+        start = text.find("[", max(len(text.rstrip(_OF_A_MARK)), len(text) - _LONGEST_MARK))
+        begun = len((text if start < 0 else text[:start]).rstrip(" "))
+        return done + max(begun, len(text) - _LONGEST_MARK)
 
     def _numbers(self, mark: str) -> list[int] | None:
         """The sources that it names, without those that are not there; None where it names none at all."""

@@ -66,7 +66,7 @@ class Timed(Generic[Item]):
         return self._caller.told
 
     def __iter__(self) -> Generator[Item, None, None]:
-        """The items.
+        """The items, once.
 
         Raises:
             TimeoutError: Too many earlier calls of this kind have not come back.
@@ -99,8 +99,9 @@ class Timed(Generic[Item]):
 
     def _here(self) -> Generator[Item, None, None]:
         context = self._caller.context()
+        items = iter(self._items)
         try:
-            while (item := context.run(next, self._items, _OVER)) is not _OVER:
+            while (item := context.run(next, items, _OVER)) is not _OVER:
                 self.begun = True
                 yield item  # type: ignore[misc]
         finally:
