@@ -118,7 +118,7 @@ def disconnect(*, keep: bool) -> None:
             from ray import serve
 
             serve.shutdown()
-        ray.shutdown()
+        ray.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _places(settings: Settings) -> int:
