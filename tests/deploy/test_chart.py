@@ -190,6 +190,22 @@ def test_alerts_and_dashboard_are_the_files(chart: helm_python.Chart) -> None:
     assert json.loads(board["data"]["crossrag.json"]) == json.loads(written)
 
 
+def test_serve_finds_its_applications(chart: helm_python.Chart) -> None:
+    [service] = of_kind(rendered(chart, CASES["ray"]), "RayService")
+    config = yaml.safe_load(service["spec"]["serveConfigV2"])
+    assert config["http_options"]["port"] == load_settings(environ={}).settings.server.port
+    from crossrag.scale import serve
+
+    names = {}
+    for one in config["applications"]:
+        module, _, function = one["import_path"].partition(":")
+        assert module == serve.__name__
+        assert callable(getattr(serve, function))
+        names[one["name"]] = one["route_prefix"]
+        assert one["args"]["config"] == "/etc/crossrag/crossrag.toml"
+    assert names == {serve.EMBEDDER: None, serve.RERANKER: None, serve.API: "/"}
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [

@@ -29,7 +29,7 @@ def kill(application: str) -> str:
     named = [one["name"] for one in ray.util.list_named_actors(all_namespaces=True)]
     replicas = sorted(name for name in named if name.startswith(f"SERVE_REPLICA::{application}#"))
     ray.kill(ray.get_actor(replicas[0], namespace="serve"), no_restart=True)
-    return replicas[0]
+    return str(replicas[0])
 
 
 def replicas(application: str) -> int:

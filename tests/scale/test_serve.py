@@ -36,6 +36,11 @@ DOCUMENTS = {
     "parking": "Parking is free behind the house. The spaces by the gate belong to visitors.",
     "cat": "The cat of the caretaker sleeps in the boiler room in winter and must not be locked in.",
 }
+MANUAL = (
+    "The manual of the house describes pumps, valves, filters and pipes, in this order, and says for each of "
+    "them who looks after it, how often, with which tool, and whom to call when it fails in the night. "
+)
+"""Long passages keep the reranker busy, so that a replica that is killed is killed at work."""
 QUESTIONS = [
     "Who lets the engineer into the cellar?",
     "How do I restore a backup?",
@@ -133,6 +138,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "documents").mkdir()
     for name, text in DOCUMENTS.items():
         (folder / "documents" / f"{name}.md").write_text(text, encoding="utf-8")
+    for number in range(12):
+        text = f"Part {number} of the house. " + MANUAL * 3
+        (folder / "documents" / f"manual-{number}.md").write_text(text, encoding="utf-8")
     with Rag.open(folder / "index") as rag:
         rag.ingest(folder / "documents")
     return folder
@@ -142,6 +150,7 @@ def arguments_of(folder: Path, **more: Any) -> dict[str, Any]:
     return {
         "index": {"path": str(folder / "index")},
         "verification": {"model": "none"},
+        "retrieval": {"duplicates": 0.0},
         "server": {"score_cache": False, "port": 0},
         "ray": {"reranker_replicas": 2, "reranker_max_replicas": 2, "embedder_max_replicas": 1},
     } | more
@@ -229,7 +238,7 @@ def test_a_lost_replica_loses_no_answer(
     driver: Driver, client: httpx.Client, plain: tuple[Answers, Answers]
 ) -> None:
     wait_until(lambda: driver.tell("replicas", "crossrag-reranker") == 2, seconds=120)
-    with Load(driver.url) as load:
+    with Load(driver.url, clients=6) as load:
         load.wait(6)
         killed = driver.tell("kill", "crossrag-reranker")
         load.wait(12)
@@ -262,7 +271,7 @@ def test_too_much_to_do_is_503_with_retry_after(driver: Driver, client: httpx.Cl
     one = driver.arguments["ray"] | {"reranker_replicas": 1, "reranker_max_replicas": 1}
     narrow = driver.arguments | {"ray": one | {"max_ongoing_requests": 1, "max_queued_requests": 1}}
     assert "crossrag-reranker" in driver.tell("deploy", narrow)
-    statuses = set()
+    statuses: set[int] = set()
     until = time.monotonic() + 60
     with ThreadPoolExecutor(8) as threads:
         while statuses != {200, 503} and time.monotonic() < until:

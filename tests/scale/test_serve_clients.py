@@ -127,7 +127,7 @@ def test_nobody_waits_for_what_nobody_wants() -> None:
     ],
 )
 def test_what_fails_in_a_replica_fails_here(cause: Exception, says: str) -> None:
-    error = RayTaskError("score", "traceback", cause)
+    error = RayTaskError("score", "traceback", cause)  # type: ignore[no-untyped-call]
     with pytest.raises(ModelError, match=says):
         ServedReranker(replicas(Handle(error))).score("q", ["a"])
 
@@ -163,7 +163,7 @@ def test_an_embedded_index_has_one_server() -> None:
     settings = Settings(ray=RaySettings(ingress_replicas=2))
     with pytest.raises(ConfigError, match=r"An embedded index has one server.*qdrant\.url"):
         serve.api_of(settings)
-    assert serve.api_of(settings.model_copy(update={"qdrant": QdrantSettings(url="http://q:6333")}))
+    assert serve.api_of(settings.model_copy(update={"qdrant": QdrantSettings(url="http://q:6333")})).digest
 
 
 def test_it_is_closed_as_the_plain_server_is() -> None:
@@ -183,8 +183,8 @@ def test_only_what_changed_is_deployed(tmp_path: Path) -> None:
     assert [one == other for one, other in zip(base, model, strict=True)] == [False, True, True]
     depth = digests(Settings(reranking=RerankingSettings(depth=50)))
     assert [one == other for one, other in zip(base, depth, strict=True)] == [True, True, False]
-    key = digests(Settings(server=ServerSettings(api_key="one")))  # type: ignore[arg-type]
-    other = digests(Settings(server=ServerSettings(api_key="two")))  # type: ignore[arg-type]
+    key = digests(Settings(server=ServerSettings(api_key="one")))
+    other = digests(Settings(server=ServerSettings(api_key="two")))
     assert len({base[2], key[2], other[2]}) == 3
     wide = digests(Settings(ray=RaySettings(reranker_max_replicas=9)))
     assert [one == other for one, other in zip(base, wide, strict=True)] == [False, True, True]

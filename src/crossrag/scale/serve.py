@@ -79,10 +79,13 @@ class Api:
         from ray import serve
 
         retries = settings.ray.retries
-        embedding = Replicas(serve.get_app_handle(EMBEDDER), "embedder", retries=retries)
+        # By name: where all three are deployed at once, they may come up in any order.
+        handle = serve.get_deployment_handle(EmbedderReplica.__name__, app_name=EMBEDDER)
+        embedding = Replicas(handle, "embedder", retries=retries)
         scoring = None
         if settings.reranking.model != "none":
-            scoring = ServedReranker(Replicas(serve.get_app_handle(RERANKER), "reranker", retries=retries))
+            handle = serve.get_deployment_handle(RerankerReplica.__name__, app_name=RERANKER)
+            scoring = ServedReranker(Replicas(handle, "reranker", retries=retries))
         self.service = Service(settings, embedder=ServedEmbedder(embedding), reranker=scoring)
         if scoring is not None:
             scoring.changed = self.service.models_changed

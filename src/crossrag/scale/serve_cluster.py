@@ -69,11 +69,12 @@ def serve(settings: Settings, *, listening: Callable[[str], None]) -> None:
     api_of(settings)  # what cannot be is said before a cluster is started
     port = settings.server.port or _free_port(settings.server.host)
     stop = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         connect(settings, port)
+        # Not sooner: Ray puts a handler of its own in the place of what is there.
+        for number in before:
+            signal.signal(number, lambda *_: stop.set())
         deploy(settings)
         host = settings.server.host
         shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not listened at
@@ -118,7 +119,7 @@ def disconnect(*, keep: bool) -> None:
             from ray import serve
 
             serve.shutdown()
-        ray.shutdown()
+        ray.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _places(settings: Settings) -> int:
