@@ -118,7 +118,7 @@ def _failures(reports: Mapping[str, Report]) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    return re.sub(r"[|<>]", " ", text)
+    return re.sub(r"[|<>]", " ", text).rstrip(".")
 
 
 if __name__ == "__main__":

@@ -341,3 +341,10 @@ def test_the_command_imports_what_the_user_names(tmp_path: Path, monkeypatch: py
     done = run(app, ["conformance", "mine_of_the_user:Mine", "--check", "no-saturation"])
     assert "FAIL  no-saturation" in done.output
     assert "infinity #203" in done.output
+
+
+def test_the_page_says_what_is_asked() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "conformance.md").read_text(encoding="utf-8")
+    for check in CHECKS:
+        assert f"| {check.name} | {check.what} | {check.why} |\n" in page
+    assert len(CHECKS) == 23

@@ -172,7 +172,9 @@ def a_score_does_not_depend_on_its_company(target: Any) -> Verdict:
         for place, (one, other) in enumerate(zip(together, scores, strict=False)):
             if other is None or abs(one - other) > tolerance:
                 lone = "none" if other is None else f"{other:.4g}"
-                return failed(f"a text has {one:.4g} among {len(TEXTS)} and {lone} {company} ({place})")
+                return failed(
+                    f"a text has {one:.4g} among {len(TEXTS)} and {lone} {company}: {TEXTS[place]!r}"
+                )
     return passed()
 
 

@@ -33,7 +33,7 @@ def as_many_as_asked(index: Any) -> Verdict:
 
 
 def fewer_are_the_beginning_of_more(index: Any) -> Verdict:
-    """A hybrid search that fetches only k of each leg loses what is good in both and best in neither."""
+    """Whoever asks for fewer gets the beginning of what more would be."""
     wrong = []
     for query in QUESTIONS:
         many = list(index.search(query, 10))

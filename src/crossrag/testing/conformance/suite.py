@@ -149,7 +149,8 @@ CHECKS = (
         "over-fetch",
         "retrieve",
         searching.fewer_are_the_beginning_of_more,
-        "A hybrid search must fetch more of each leg than it returns (langchain-qdrant: each leg fetches k).",
+        "A hybrid search that fetches only k of each leg loses what is good in both and best in neither "
+        "(langchain-qdrant 1.1).",
     ),
     Check(
         "filter-enforced",
