@@ -23,7 +23,7 @@ QUERY = "which letter is it"
 
 
 def made(path: Path, **fitted: Any) -> ProgressiveReranker:
-    export(tiny(exits=(1, 2, 3)), TOKENIZER, path, fitted=Fitted(**{"margins": (0.0, 0.0), **fitted}))
+    export(tiny(exits=(1, 2, 3)), TOKENIZER, path, fitted=Fitted(**{"margins": (0.0, 0.0), "wanted": 1, **fitted}))
     return ProgressiveReranker(path)
 
 
@@ -161,3 +161,9 @@ def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "SHA256SUMS").unlink()
     with pytest.raises(ModelError, match=r"no progressive reranker.*onnx:"):
         ProgressiveReranker(tmp_path)
+
+
+def test_who_wants_fewer_than_the_margins_are_for_gets_the_beginning_of_those(tmp_path: Path) -> None:
+    reranker = made(tmp_path, wanted=4)
+    assert scored(reranker, top_k=1).logit == scored(reranker, top_k=4).logit
+    assert scored(reranker, top_k=5).logit != scored(reranker, top_k=4).logit

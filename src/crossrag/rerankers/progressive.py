@@ -6,13 +6,13 @@ A model folder holds one graph per exit (`layers-1-2.onnx`, …), which hands it
     {"kind": "progressive", "max_tokens": 512, "max_query_tokens": 192,
      "exits": [2, 4, 6], "graphs": ["layers-1-2.onnx", "layers-3-4.onnx", "layers-5-6.onnx"],
      "first_stage": {"dense": 10.0, "sparse": 1.0, "typical": [0.4, 2.0]},
-     "biases": [-10.0, -10.0, -10.0], "margins": [3.0, 1.5],
+     "biases": [-10.0, -10.0, -10.0], "margins": [3.0, 1.5], "wanted": 10,
      "forecasts": [[0.9, 0.1], [1.0, 0.0]],
      "calibration": {"slope": 1.0, "intercept": 0.0}, "alone": {"slope": 1.0, "intercept": 0.0}}
 
 The logit after exit k is `dense * cosine + sparse * bm25 / sqrt(words) + bias[k] + correction[k]`. A forecast
 tells the last logit from an earlier one (slope, intercept); a margin is how far below the k-th best a passage
-may stand at an exit and still get there.
+may stand at an exit and still get there, where `wanted` are to be found.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class ProgressiveReranker:
             margins=(*map(float, config["margins"]), 0.0),
             forecasts=tuple((float(slope), float(intercept)) for slope, intercept in config["forecasts"]),
             calibration=Calibration(**config["calibration"]),
+            wanted=int(config.get("wanted", 10)),
         )
         self._rules_alone = replace(self._rules, calibration=Calibration(**config["alone"]))
         self._max_tokens = int(config["max_tokens"])

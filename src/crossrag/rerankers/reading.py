@@ -60,6 +60,8 @@ class Rules:
     forecasts: tuple[tuple[float, float], ...]
     calibration: Calibration
     """Logits to relevance."""
+    wanted: int
+    """How many of the best the margins were measured for: fewer would lose the best of them."""
 
 
 class Reading:
@@ -69,7 +71,7 @@ class Reading:
         windows: Of all texts, in their order.
         texts: How many there are.
         rules: Of the model.
-        top_k: How many of the best matter; None for all.
+        top_k: How many of the best matter, at least as many as the rules are made for; None for all.
         batched: Lengths to positions of windows that are read together.
         truncated: Per text, whether its end is in no window.
         query_truncated: Whether the end of the question is in none.
@@ -86,7 +88,8 @@ class Reading:
         truncated: Sequence[bool],
         query_truncated: bool,
     ) -> None:
-        self._windows, self._texts, self._rules, self._top_k = windows, texts, rules, top_k
+        self._windows, self._texts, self._rules = windows, texts, rules
+        self._top_k = max(top_k, rules.wanted) if top_k else top_k
         self._batched = batched
         self._truncated, self._query_truncated = tuple(truncated), query_truncated
         self._best_at = [[-math.inf] * texts for _ in rules.exits]

@@ -36,6 +36,8 @@ class Fitted:
     typical: tuple[float, float] = (0.4, 2.0)
     """Mean cosine and mean BM25 in its unit: what a leg that was not searched counts as."""
     margins: tuple[float, ...] = (5.0, 5.0)
+    wanted: int = 10
+    """How many of the best the margins are for."""
     forecasts: tuple[tuple[float, float], ...] = ((1.0, 0.0), (1.0, 0.0))
     calibration: Calibration = field(default_factory=Calibration)
     alone: Calibration = field(default_factory=Calibration)
@@ -212,6 +214,7 @@ def _measured(fitted: Fitted, network: ProgressiveCrossEncoder | None) -> dict[s
     biases = {} if network is None else {"biases": [float(value) for value in network.bias.detach().cpu()]}
     return biases | {
         "margins": _rounded(fitted.margins),
+        "wanted": fitted.wanted,
         "forecasts": [_rounded(pair) for pair in fitted.forecasts],
         "calibration": {key: round(value, 6) for key, value in asdict(fitted.calibration).items()},
         "alone": {key: round(value, 6) for key, value in asdict(fitted.alone).items()},

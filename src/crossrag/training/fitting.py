@@ -129,6 +129,7 @@ def fitted(
     return Fitted(
         typical=(round(float(typical[0]), 4), round(float(typical[1]), 4)),
         margins=tuple(_margin(readings, exit_, top_k, kept) for exit_ in range(logits.shape[1] - 1)),
+        wanted=top_k,
         forecasts=forecasts,
         calibration=fit(last.tolist(), labels, seen.tolist()),
         alone=fit((last - share).tolist(), labels, seen.tolist()),
