@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from . import adopting, asking, assembly, calibrating, loading, searching
 from .config import Settings, load_settings
-from .errors import ModelError, UsageError
+from .errors import UsageError
 from .index import Index
 from .planning import Selection
 from .types import Answer, Done, Event, IngestReport, Ranking, Relevance, Turn, Where
@@ -294,19 +294,7 @@ class Rag:
         # The reranker's own relevance is what is to be mended, whatever an earlier calibration says.
         self.__dict__["calibrated"] = None
         try:
-            ranked = {}
-            for done, question in enumerate(grouped):
-                progress(done, len(grouped))
-                # Every candidate is read with all layers: a forecast is no score to calibrate on. And none is
-                # collapsed: the one that was judged may be the other.
-                prepared = searching.prepare(self, question)
-                ranking = searching.rank(self, prepared, top_k=0, hurry=False, collapse=False)
-                if ranking.degraded:
-                    raise ModelError(
-                        f"{question!r} could not be reranked: {'; '.join(ranking.notices)}",
-                        hint="Calibrate when the reranker works",
-                    )
-                ranked[question] = ranking.candidates
+            ranked = searching.read_whole(self, list(grouped), progress=progress)
             found = calibrating.calibrate(ranked, grouped, scorers=self._scorers())
             found.save(self.settings.index.path)
             return found

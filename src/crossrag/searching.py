@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypedDict
 
 from . import calibrating, conversation, diversity, expansion, likeness, loading, reranking, retrieval
-from .errors import UsageError, reason
+from .errors import ModelError, UsageError, reason
 from .punctual import PunctualIndex
 from .timed import within
 from .types import Candidate, Expansion, Ranking, Truncated, Turn, Where
@@ -142,6 +142,30 @@ def rank(  # noqa: PLR0913 - what a ranking depends on
         threshold=threshold,
         truncated=prepared.truncated,
     )
+
+
+def read_whole(
+    parts: Finding, questions: Sequence[str], *, progress: Callable[[int, int], None]
+) -> dict[str, tuple[Candidate, ...]]:
+    """Candidates per question as a calibration wants them.
+
+    Each is read with all layers: a forecast is no score to calibrate on. And none is collapsed: the one that
+    was judged may be the other.
+
+    Raises:
+        ModelError: The reranker failed on a question.
+    """
+    ranked = {}
+    for done, question in enumerate(questions):
+        progress(done, len(questions))
+        ranking = rank(parts, prepare(parts, question), top_k=0, hurry=False, collapse=False)
+        if ranking.degraded:
+            raise ModelError(
+                f"{question!r} could not be reranked: {'; '.join(ranking.notices)}",
+                hint="Calibrate when the reranker works",
+            )
+        ranked[question] = ranking.candidates
+    return ranked
 
 
 @dataclass(frozen=True, slots=True)
