@@ -16,6 +16,7 @@ from crossrag.score_cache import CachedReranker
 from .admission import Admission
 from .auth import Keys
 from .batching import shared
+from .breaker import Breaker, GuardedGenerator
 from .problems import Problem
 from .tenants import TenantIndex
 
@@ -63,6 +64,8 @@ class Service:
         """Told how many tokens a batch of the reranker had."""
         self.ranked: Callable[[Ranking], None] = lambda _: None
         """Told what every search has found."""
+        self.breaker = Breaker(failures=self.limits.breaker_failures, seconds=self.limits.breaker_seconds)
+        """Of the language model."""
         self._embedder, self._sparse, self._generator = embedder, sparse_encoder, generator
         self._given = reranker
         self._reranker: Reranker | None = None
@@ -194,13 +197,25 @@ class Service:
             self._sparse = assembly.sparse_encoder(self.settings)
         if self._reranker is None:
             self._reranker = self._made_reranker()
+        quotes = self._generator is None and self.settings.generator.model == "extractive"
         return Rag(
             settings,
             embedder=self._embedder,
             sparse_encoder=self._sparse,
             reranker=self._reranker,
-            generator=self._generator,
+            # What quotes needs no leave.
+            generator=None if quotes else GuardedGenerator(self._made_generator, self.breaker),
         )
+
+    def _made_generator(self) -> Generator:
+        with self._making:
+            if self._generator is None:
+                if self._embedder is None:
+                    self._embedder = assembly.embedder(self.settings)
+                self._generator = assembly.generator(
+                    self.settings, reranker=self._reranker, embedder=self._embedder
+                )
+            return self._generator
 
     def _note_batch(self, tokens: int) -> None:
         self.batch_ran(tokens)
