@@ -225,10 +225,13 @@ def test_an_index_that_is_too_slow_is_time_that_is_up(
     service = make()
     index = service.rag(None, "").index
     search = index.search
+
+    def slowly(*asked: Any, **rest: Any) -> Any:
+        time.sleep(1)
+        return search(*asked, **rest)
+
     with listening(service) as found:
-        monkeypatch.setattr(
-            index, "search", lambda *asked, **rest: (time.sleep(1), search(*asked, **rest))[1]
-        )
+        monkeypatch.setattr(index, "search", slowly)
         reply = httpx.post(f"{found.url}/api/v1/search", json=ASK | {"timeout": 0.3}, timeout=20)
         assert (reply.status_code, reply.json()["code"]) == (504, "timeout")
         assert "longer timeout" in reply.json()["hint"]

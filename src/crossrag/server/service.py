@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from weakref import WeakSet
 
 from crossrag import assembly, calibrating
 from crossrag.errors import CrossragError, IndexMissingError
@@ -25,9 +27,13 @@ if TYPE_CHECKING:
     from crossrag.protocols import Embedder, Generator, Reranker, SparseEncoder
     from crossrag.types import Ranking
 
+    from .tickets import Ticket
+
 DEFAULT = "default"
 """Name of the collection at `index.path`."""
 
+_GRACE_SHARE = 0.8
+"""Of the time between the order to stop and the end; the rest is for last words."""
 State = Literal["starting", "ready", "failing", "stopping"]
 
 
@@ -64,6 +70,8 @@ class Service:
         """Told how many tokens a batch of the reranker had."""
         self.ranked: Callable[[Ranking], None] = lambda _: None
         """Told what every search has found."""
+        self.tickets: WeakSet[Ticket] = WeakSet()
+        """Of all work that is wanted now."""
         self.breaker = Breaker(failures=self.limits.breaker_failures, seconds=self.limits.breaker_seconds)
         """Of the language model."""
         self._embedder, self._sparse, self._generator = embedder, sparse_encoder, generator
@@ -149,6 +157,13 @@ class Service:
         """Another reranker answers: what was calibrated with the one before may not hold."""
         for rag in [*self._rags.values()]:
             rag.__dict__.pop("calibrated", None)
+
+    def stop(self) -> None:
+        """Begin nothing new, and let what runs end in time to say so; on the event loop's thread."""
+        self.state = "stopping"
+        end = time.monotonic() + _GRACE_SHARE * self.limits.grace_seconds
+        for ticket in [*self.tickets]:
+            ticket.end_by(end)
 
     def now(self, state: State) -> None:
         """Be in this state, unless the end has begun: nothing undoes that."""
