@@ -109,7 +109,7 @@ def test_every_combination_of_what_may_be_down(make: Callable[..., Service]) -> 
     rag.__dict__["fallback"] = rag.last_resort
     with listening(service) as found:
         parts["store"] = Switched(rag.index._pair._store, error=StoreError("the disk is gone"))
-        rag.index._pair._store = parts["store"]  # type: ignore[assignment]
+        rag.index._pair._store = parts["store"]
         for down in (some for count in range(5) for some in combinations(SEAMS, count)):
             for name, part in parts.items():
                 part.down = name in down
