@@ -48,6 +48,10 @@ class ServerSettings(Section):
     timeout: float = Field(120.0, gt=0, description="longest time for a request")
     grace_seconds: float = Field(20.0, ge=0, description="time to finish in when told to stop")
     heartbeat_seconds: float = Field(10.0, gt=0, description="silence after which a stream sends a comment")
+    breaker_failures: int = Field(
+        5, ge=1, description="failures of the language model in a row, after which it is not asked"
+    )
+    breaker_seconds: float = Field(15.0, gt=0, description="time until it is asked again")
     batch_tokens: int = Field(
         4_096, ge=64, description="tokens that the reranker reads at once, of all requests"
     )

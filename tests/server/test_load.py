@@ -225,10 +225,13 @@ def test_an_index_that_is_too_slow_is_time_that_is_up(
     service = make()
     index = service.rag(None, "").index
     search = index.search
+
+    def slowly(*asked: Any, **rest: Any) -> Any:
+        time.sleep(1)
+        return search(*asked, **rest)
+
     with listening(service) as found:
-        monkeypatch.setattr(
-            index, "search", lambda *asked, **rest: (time.sleep(1), search(*asked, **rest))[1]
-        )
+        monkeypatch.setattr(index, "search", slowly)
         reply = httpx.post(f"{found.url}/api/v1/search", json=ASK | {"timeout": 0.3}, timeout=20)
         assert (reply.status_code, reply.json()["code"]) == (504, "timeout")
         assert "longer timeout" in reply.json()["hint"]
@@ -237,8 +240,8 @@ def test_an_index_that_is_too_slow_is_time_that_is_up(
 def test_a_stream_ends_in_time_and_with_one_last_event(make: Callable[..., Service]) -> None:
     with listening(make(generator=EndlessGenerator())) as found:
         started = time.monotonic()
-        reply = httpx.post(f"{found.url}/api/v1/answer", json=QUESTION | {"timeout": 0.7}, timeout=20)
-        assert time.monotonic() - started < 2
+        reply = httpx.post(f"{found.url}/api/v1/answer", json=QUESTION | {"timeout": 2}, timeout=20)
+        assert time.monotonic() - started < 5
         names = [
             line.removeprefix("event: ") for line in reply.text.split("\n") if line.startswith("event: ")
         ]
@@ -266,11 +269,11 @@ def test_health_is_honest(make: Callable[..., Service], monkeypatch: pytest.Monk
     started = threading.Event()
     real = service.warm_up
     monkeypatch.setattr(service, "warm_up", lambda: (started.wait(10), real()))
-    threading.Timer(0.6, started.set).start()
     with listening_early(service) as found:
         wait_until(lambda: answers(found.url))
         assert httpx.get(f"{found.url}/healthz").status_code == 200
         assert httpx.get(f"{found.url}/readyz").status_code == 503
+        started.set()
         wait_until(lambda: httpx.get(f"{found.url}/readyz").status_code == 200)
 
         def broken() -> None:

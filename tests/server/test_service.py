@@ -224,6 +224,10 @@ def test_a_long_question_is_answered(client: httpx.Client) -> None:
     long = "Where is the blue whale? " * 1_200
     reply = client.post("/api/v1/answer", json={"question": long, "timeout": 20}, timeout=25)
     assert reply.status_code == 200
+    truncated = reply.json()["ranking"]["truncated"]
+    assert truncated["query_tokens"] >= 5_000
+    assert 0 < truncated["kept"] < truncated["query_tokens"]
+    assert reply.json()["ranking"]["candidates"][0]["source"] == "docs/whales.txt"
 
 
 def test_upstream_that_is_busy_is_503(make: Callable[..., Service]) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossrag import caller
 from crossrag.errors import GeneratorError
+from crossrag.retry_budget import RetryBudget
 
 if TYPE_CHECKING:
     import openai
@@ -85,7 +86,7 @@ class OpenAIGenerator:
         api_key: None is the environment's OPENAI_API_KEY. A server named by address may need none.
         temperature: 0 for the most repeatable answer; None leaves it out, for models that refuse it.
         timeout: Seconds without a byte from the server after which a request has failed.
-        max_retries: Further requests before the first piece, at most.
+        max_retries: Further requests before the first piece, at most; over many answers, a fifth of them.
         max_tokens: Longest answer; None is the server's own limit.
         sleep: Waits that many seconds between requests.
         jitter: Draws from [0, 1): the share of the backoff that is waited.
@@ -114,6 +115,7 @@ class OpenAIGenerator:
         self._temperature = temperature
         self._timeout = timeout
         self._max_retries = max_retries
+        self._budget = RetryBudget(reserve=max_retries)
         self._max_tokens = max_tokens
         self._sleep = sleep
         self._jitter = jitter
@@ -149,6 +151,7 @@ class OpenAIGenerator:
     def _pieces(self, messages: list[dict[str, str]]) -> Iterator[str]:
         line = _Line()
         with self._client(line) as client:
+            self._budget.call()
             for tries in count(1):
                 started = False
                 try:
@@ -164,6 +167,8 @@ class OpenAIGenerator:
                     failure = self._translated(error)
                 # Raised out here, with no exception in flight: nothing of the request is chained to it.
                 wait = None if started or tries > self._max_retries else self._wait(failure, tries)
+                if wait is not None and not self._budget.retry():
+                    wait = None
                 if wait is not None:
                     self._sleep(0.0 if caller.is_gone() else wait)
                 if wait is None or caller.is_gone():

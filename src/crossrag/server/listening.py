@@ -87,7 +87,7 @@ def _server_class() -> Any:
 
         def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ARG002 - inherited
             # Not the inherited way: that raises the signal again at the end, which would then be no success.
-            self._service.state = "stopping"
+            self._service.stop()
             if self.should_exit and sig == signal.SIGINT:
                 self.force_exit = True
             self.should_exit = True

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _AHEAD = 64
 """Events that may wait for a slow reader."""
+_GLANCE = 0.25
+"""Seconds between two looks at a deadline."""
 _LOOKING = 0.05
 """Seconds between two looks at threads that were left behind."""
 
@@ -38,7 +40,13 @@ _LOOKING = 0.05
 def ticket_for(request: Request, service: Service, seconds: float | None) -> Ticket:
     """The work of a request, to be done within `seconds` and the server's own limit."""
     limit = service.limits.timeout if seconds is None else min(seconds, service.limits.timeout)
-    return Ticket(request.state.principal.name, time.monotonic() + limit)
+    return _ticket(service, request.state.principal.name, limit)
+
+
+def _ticket(service: Service, key: str, seconds: float) -> Ticket:
+    made = Ticket(key, time.monotonic() + seconds)
+    service.tickets.add(made)
+    return made
 
 
 async def run(
@@ -78,7 +86,7 @@ async def run_for(service: Service, key: str, work: Callable[[Ticket], T]) -> T:
     Raises:
         Problem: As `run`.
     """
-    ticket = Ticket(key, time.monotonic() + service.limits.timeout)
+    ticket = _ticket(service, key, service.limits.timeout)
     never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     try:
         async with admitted(service, ticket, never) as held:
@@ -91,7 +99,7 @@ async def run_for(service: Service, key: str, work: Callable[[Ticket], T]) -> T:
 async def admitted(service: Service, ticket: Ticket, left: asyncio.Future[Any]) -> AsyncIterator[Held]:
     """Hold a permit until the work is done."""
     if service.state == "stopping":
-        raise Problem(503, "The server is about to stop", retry_after=5)
+        raise _stopping()
     turn = asyncio.ensure_future(service.admission.enter(ticket.key))
     try:
         await _first(turn, left, ticket)
@@ -274,10 +282,15 @@ async def _first(
     wanted: asyncio.Future[T], left: asyncio.Future[Any], ticket: Ticket, *, wait: float | None = None
 ) -> T:
     """The result, unless the client leaves, the ticket's time is up, or `wait` is over (TimeoutError)."""
-    remaining = ticket.remaining
-    limits = [limit for limit in (remaining, wait) if limit is not None]
+    until = None if wait is None else time.monotonic() + wait
     try:
-        await asyncio.wait({wanted, left}, timeout=min(limits, default=None), return_when="FIRST_COMPLETED")
+        while not (wanted.done() or left.done()):
+            # The ticket's deadline may come nearer meanwhile: the server was told to stop.
+            spare = None if until is None else max(0.0, until - time.monotonic())
+            limits = [limit for limit in (ticket.remaining, spare) if limit is not None]
+            if 0.0 in limits:
+                break
+            await asyncio.wait({wanted, left}, timeout=min([*limits, _GLANCE]), return_when="FIRST_COMPLETED")
     except asyncio.CancelledError:
         _give_up(wanted)
         raise
@@ -287,10 +300,16 @@ async def _first(
     if left.done():
         ticket.abandon()
         raise Abandoned
-    if remaining is not None and (wait is None or remaining <= wait):
+    if ticket.remaining == 0.0:
         ticket.abandon()
+        if ticket.stopping:
+            raise _stopping()
         raise Problem(504, "There was not enough time", hint="Ask again with a longer timeout")
     raise TimeoutError
+
+
+def _stopping() -> Problem:
+    return Problem(503, "The server is about to stop", retry_after=5)
 
 
 def _give_up(wanted: asyncio.Future[Any]) -> None:

@@ -110,6 +110,13 @@ class CandidatePassage(Passage):
     duplicates: list[Duplicate]
 
 
+class Truncated(BaseModel):
+    """How much of a long question was searched by."""
+
+    query_tokens: int
+    kept: int
+
+
 class RankingReply(BaseModel):
     """What a search found, best first."""
 
@@ -121,6 +128,7 @@ class RankingReply(BaseModel):
     notices: list[str]
     timings: dict[str, float]
     total_candidates: int | None
+    truncated: Truncated | None
 
 
 class SearchReply(RankingReply):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from weakref import WeakSet
 
 from crossrag import assembly, calibrating
 from crossrag.errors import CrossragError, IndexMissingError
@@ -16,6 +18,7 @@ from crossrag.score_cache import CachedReranker
 from .admission import Admission
 from .auth import Keys
 from .batching import shared
+from .breaker import Breaker, GuardedGenerator
 from .problems import Problem
 from .tenants import TenantIndex
 
@@ -24,9 +27,13 @@ if TYPE_CHECKING:
     from crossrag.protocols import Embedder, Generator, Reranker, SparseEncoder
     from crossrag.types import Ranking
 
+    from .tickets import Ticket
+
 DEFAULT = "default"
 """Name of the collection at `index.path`."""
 
+_GRACE_SHARE = 0.8
+"""Of the time between the order to stop and the end; the rest is for last words."""
 State = Literal["starting", "ready", "failing", "stopping"]
 
 
@@ -63,6 +70,10 @@ class Service:
         """Told how many tokens a batch of the reranker had."""
         self.ranked: Callable[[Ranking], None] = lambda _: None
         """Told what every search has found."""
+        self.tickets: WeakSet[Ticket] = WeakSet()
+        """Of all work that is wanted now."""
+        self.breaker = Breaker(failures=self.limits.breaker_failures, seconds=self.limits.breaker_seconds)
+        """Of the language model."""
         self._embedder, self._sparse, self._generator = embedder, sparse_encoder, generator
         self._given = reranker
         self._reranker: Reranker | None = None
@@ -147,6 +158,13 @@ class Service:
         for rag in [*self._rags.values()]:
             rag.__dict__.pop("calibrated", None)
 
+    def stop(self) -> None:
+        """Begin nothing new, and let what runs end in time to say so; on the event loop's thread."""
+        self.state = "stopping"
+        end = time.monotonic() + _GRACE_SHARE * self.limits.grace_seconds
+        for ticket in [*self.tickets]:
+            ticket.end_by(end)
+
     def now(self, state: State) -> None:
         """Be in this state, unless the end has begun: nothing undoes that."""
         if self.state != "stopping":
@@ -194,13 +212,25 @@ class Service:
             self._sparse = assembly.sparse_encoder(self.settings)
         if self._reranker is None:
             self._reranker = self._made_reranker()
+        quotes = self._generator is None and self.settings.generator.model == "extractive"
         return Rag(
             settings,
             embedder=self._embedder,
             sparse_encoder=self._sparse,
             reranker=self._reranker,
-            generator=self._generator,
+            # What quotes needs no leave.
+            generator=None if quotes else GuardedGenerator(self._made_generator, self.breaker),
         )
+
+    def _made_generator(self) -> Generator:
+        with self._making:
+            if self._generator is None:
+                if self._embedder is None:
+                    self._embedder = assembly.embedder(self.settings)
+                self._generator = assembly.generator(
+                    self.settings, reranker=self._reranker, embedder=self._embedder
+                )
+            return self._generator
 
     def _note_batch(self, tokens: int) -> None:
         self.batch_ran(tokens)

@@ -17,7 +17,7 @@ class Abandoned(Exception):  # noqa: N818 - no error: nobody waits for the resul
     """The client left, or its time was up."""
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class Ticket:
     """One piece of work. `deadline` is a `time.monotonic()` value."""
 
@@ -25,7 +25,14 @@ class Ticket:
     deadline: float | None = None
     refusal: Exception | None = None
     """Why it shall not be answered at all, though a stage might go on without what refused."""
+    stopping: bool = False
+    """Whether its deadline is the server's end."""
     _abandoned: threading.Event = field(default_factory=threading.Event)
+
+    def end_by(self, end: float) -> None:
+        """The server ends then, if the work's own deadline is not before."""
+        if self.deadline is None or end < self.deadline:
+            self.deadline, self.stopping = end, True
 
     def abandon(self) -> None:
         """Say that nobody waits for it any more."""

@@ -106,6 +106,7 @@ def ranking(
         "notices": list(found.notices),
         "timings": dict(found.timings),
         "total_candidates": len(whole),
+        "truncated": None if found.truncated is None else asdict(found.truncated),
     }
 
 
