@@ -139,7 +139,7 @@ def test_a_reranker_is_trained_and_used(tmp_path: Path) -> None:
 
     docs, general = tmp_path / "docs", tmp_path / "general"
     docs.mkdir()
-    rows = []
+    rows: list[dict[str, str]] = []
     for number, animal in enumerate(ANIMALS):
         for question, fact in FACTS.items():
             name = f"{animal}-{len(rows)}.txt"

@@ -1,4 +1,4 @@
-"""The code of docs/integrations.md runs as written; servers on the loopback stand in for Qdrant and the LLM."""
+"""The code of docs/integrations.md runs as written; local servers stand in for Qdrant and the LLM."""
 
 from __future__ import annotations
 

@@ -67,9 +67,7 @@ class Rag:
 
     def _index(self) -> Index:
         if self.settings.store == assembly.ADOPTED:
-            stated = "embedder" in self._given or "model" in self.settings.embedder.model_fields_set
-            adopted = adopting.AdoptedIndex(self.settings, embedder=lambda: self.embedder, stated=stated)
-            return cast("Index", adopted)
+            return cast("Index", adopting.AdoptedIndex(self.settings, embedder=lambda: self.embedder))
         return Index(
             self.settings, embedder=lambda: self.embedder, sparse_encoder=lambda: self.sparse_encoder
         )
