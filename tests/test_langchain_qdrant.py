@@ -327,7 +327,10 @@ def test_the_command_says_what_to_set(
     (tmp_path / "crossrag.toml").write_text(said.out)
     assert run("search", QUESTION, "-k", "1") == 0
     assert "restore.txt" in capsys.readouterr().out
-    for command in (["status"], ["ingest", str(tmp_path)], ["verify"], ["export", "x"]):
+    for command in (["status"], ["doctor"]):
+        assert run(*command) == 0
+        assert "theirs" in capsys.readouterr().out
+    for command in (["ingest", str(tmp_path)], ["verify"], ["export", "x"]):
         assert run(*command) == 2, command
         assert "adopted" in capsys.readouterr().err
     assert run("adopt", "missing", *adopting[2:]) == 3
