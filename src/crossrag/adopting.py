@@ -84,7 +84,7 @@ class AdoptedIndex:
         return self.store.count()
 
     @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self, until: float | None = None) -> Iterator[None]:  # noqa: ARG002 - as an index's
         """Whoever writes into the collection does so whether it is read or not."""
         yield
 
