@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import assembly
-from .errors import ConfigError, UsageError
+from .errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,18 +31,9 @@ class AdoptedIndex:
     Args:
         settings: Where the collection is: `index.store = adopted`, `[qdrant]` and `[adopt]`.
         embedder: Gives the embedder, which is made when it is first needed.
-        stated: Whether the caller said which one that is.
-
-    Raises:
-        ConfigError: Nobody said which embedder the vectors were made with.
     """
 
-    def __init__(self, settings: Settings, *, embedder: Callable[[], Embedder], stated: bool) -> None:
-        if not stated:
-            raise ConfigError(
-                "An adopted collection does not say what its vectors were made with",
-                hint="Set embedder.model to that model, such as langchain:openai:text-embedding-3-small",
-            )
+    def __init__(self, settings: Settings, *, embedder: Callable[[], Embedder]) -> None:
         self.settings = settings
         self._embedder = embedder
         self._store: Store | None = None
@@ -50,10 +41,15 @@ class AdoptedIndex:
 
     @property
     def folder(self) -> Path:
-        """Where a calibration is kept."""
-        return self.settings.index.path
+        """Of nothing: there is no file of an adopted collection here."""
+        return assembly.index_folder(self.settings)
 
     home = folder
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """What is known of its making."""
+        return {"embedder": self._embedder().fingerprint, "chunking": f"of {assembly.place(self.settings)}"}
 
     @property
     def store(self) -> Store:
@@ -88,7 +84,7 @@ class AdoptedIndex:
         return self.store.count()
 
     @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self, until: float | None = None) -> Iterator[None]:  # noqa: ARG002 - as an index's
         """Whoever writes into the collection does so whether it is read or not."""
         yield
 

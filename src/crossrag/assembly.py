@@ -43,7 +43,16 @@ _NO_CONTEXT = Context(sources=(), tokens=0)
 
 
 def embedder(settings: Settings) -> Embedder:
-    """From `embedder.model`."""
+    """From `embedder.model`.
+
+    Raises:
+        ConfigError: A collection was adopted, and nobody said what its vectors were made with.
+    """
+    if settings.store == ADOPTED and "model" not in settings.embedder.model_fields_set:
+        raise ConfigError(
+            "An adopted collection does not say what its vectors were made with",
+            hint="Set embedder.model to that model, such as langchain:openai:text-embedding-3-small",
+        )
     wanted = settings.embedder
     return registry.load("embedders", wanted.model, threads=wanted.threads, **_device(wanted))
 
@@ -268,10 +277,11 @@ def index_folder(settings: Settings) -> Path:
 
     What is on one server says nothing of what is on another, or in the folder itself.
     """
-    if settings.store != "qdrant":
+    if settings.store not in {"qdrant", ADOPTED}:
         return settings.index.path
+    kind = "server" if settings.store == "qdrant" else ADOPTED
     where = f"{str(settings.qdrant.url).rstrip('/')}\n{settings.qdrant.collection}"
-    return settings.index.path / f"server-{sha256(where.encode()).hexdigest()[:12]}"
+    return settings.index.path / f"{kind}-{sha256(where.encode()).hexdigest()[:12]}"
 
 
 def manifest_name(settings: Settings) -> str:

@@ -57,6 +57,7 @@ class Calibrated:
 
     def save(self, folder: Path) -> None:
         """Write it beside the index, in one step."""
+        folder.mkdir(parents=True, exist_ok=True)  # of a collection on a server there may be nothing here yet
         partial = folder / f"{FILE_NAME}.partial"
         partial.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
         partial.replace(folder / FILE_NAME)

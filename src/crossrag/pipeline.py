@@ -67,9 +67,7 @@ class Rag:
 
     def _index(self) -> Index:
         if self.settings.store == assembly.ADOPTED:
-            stated = "embedder" in self._given or "model" in self.settings.embedder.model_fields_set
-            adopted = adopting.AdoptedIndex(self.settings, embedder=lambda: self.embedder, stated=stated)
-            return cast("Index", adopted)
+            return cast("Index", adopting.AdoptedIndex(self.settings, embedder=lambda: self.embedder))
         return Index(
             self.settings, embedder=lambda: self.embedder, sparse_encoder=lambda: self.sparse_encoder
         )
@@ -114,15 +112,9 @@ class Rag:
         Raises:
             ConfigError: A setting is unknown or has a wrong value.
         """
-        name = embedder if isinstance(embedder, str) else None
-        said = adopting.arguments(
-            collection,
-            url=url,
-            embedder=name,
-            adopt={"vector": vector, "sparse": sparse},
-            sections=sections,
-        )
-        given = None if isinstance(embedder, str) else embedder
+        name, given = (embedder, None) if isinstance(embedder, str) else (None, embedder)
+        own = {"vector": vector, "sparse": sparse}
+        said = adopting.arguments(collection, url=url, embedder=name, adopt=own, sections=sections)
         return cls(load_settings(said).settings, embedder=given)
 
     # --- documents -> chunks -> index

@@ -213,3 +213,32 @@ def test_without_ragas_it_is_said_how_to_get_it() -> None:
     with FakeOpenAI() as server, pytest.raises(MissingExtraError, match="ragas") as caught:
         judge(server)
     assert "crossrag[ragas]" in caught.value.hint
+
+
+@needs_ragas
+def test_the_guides_evaluation_is_by_ragas_where_a_judge_is_configured(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from crossrag import Rag, Settings
+    from crossrag.config import GeneratorSettings, OpenAISettings
+    from crossrag.integrations.langchain import evaluate_rag
+
+    asked = said({"question": QUESTION.text, "noncommittal": 0})
+    useful = said({"reason": "as said", "verdict": 1})
+    there = said({"classifications": [{"statement": "s", "reason": "as said", "attributed": 1}]})
+    case = {
+        "question": QUESTION.text,
+        "answer": "The whale sleeps for three hours. It sings.",
+        "contexts": list(ANSWER.sources),
+        "ground_truth": QUESTION.answers[0],
+    }
+    with FakeOpenAI(STATEMENTS, VERDICTS, asked, asked, asked, useful, useful, there) as server:
+        settings = Settings(
+            openai=OpenAISettings.model_validate({"base_url": server.base_url, "api_key": "key"}),
+            generator=GeneratorSettings(model="openai:judge"),
+        )
+        found = evaluate_rag([case], rag=Rag(settings, embedder=HashedEmbedder()))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["Judged by RAGAS with judge", "Faithfulness: 0.500"]
+    assert found["context_recall"] == 1.0
+    assert len(server.requests) == 8

@@ -36,6 +36,10 @@ def status(rag: Rag) -> dict[str, Any]:
     if rag.settings.store == "edge" and not (rag.index.home / "fingerprint.json").is_file():
         raise IndexMissingError(f"There is no index at {path}", hint="Make one with `crossrag ingest PATH`")
     chunks_in_store = rag.store.count()
+    if rag.settings.store == assembly.ADOPTED:
+        # Nobody knows which passages belong together: each is a document of its own.
+        counts = dict.fromkeys(("documents", "chunks", "chunks_in_store"), chunks_in_store)
+        return {"index": assembly.place(rag.settings), **counts, "bytes": 0, "sources": []}
     documents = rag.documents()
     return {
         "index": assembly.place(rag.settings),

@@ -124,7 +124,7 @@ def _made(name: str) -> Any:
 
 def _failure(name: str, error: Exception) -> ModelError:
     """The same for the caller, without what may be a key."""
-    quoted = _SECRET.sub("…", " ".join(str(error).split()))[:_LONGEST_QUOTE]
+    quoted = _SECRET.sub("…", " ".join(str(error).split()))[:_LONGEST_QUOTE].rstrip(".")
     return ModelError(
         f"{name} failed with {type(error).__name__}: {quoted}",
         hint="Check model, key and address of the provider",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from crossrag import calibrating, searching
+from crossrag import assembly, calibrating, searching
 from crossrag.errors import GeneratorError
 
 from .answers import answered
@@ -77,7 +77,7 @@ def subject(rag: Rag, *, corpus: str = "") -> Subject:
     return Subject(
         rag=rag,
         identity={
-            "corpus": corpus or key(sorted((e.source, e.content_hash) for e in rag.documents())),
+            "corpus": corpus or _contents(rag),
             "chunking": cutting,
             "models": made_with,
             "settings": chosen,
@@ -87,6 +87,12 @@ def subject(rag: Rag, *, corpus: str = "") -> Subject:
         else calibrating.resolve_threshold(settings.reranking.threshold, rag.calibrated),
         top_k=settings.reranking.top_k,
     )
+
+
+def _contents(rag: Rag) -> str:
+    if rag.settings.store == assembly.ADOPTED:
+        return f"{assembly.place(rag.settings)}, {rag.index.count()} passages"
+    return key(sorted((e.source, e.content_hash) for e in rag.documents()))
 
 
 def conduct(
