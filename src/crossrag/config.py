@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
 from .errors import ConfigError, did_you_mean
+from .ray_settings import RaySettings
 from .section import Section
 from .server_settings import ServerSettings
 
@@ -250,6 +251,7 @@ class Settings(Section):
     openai: OpenAISettings = OpenAISettings()
     verification: VerificationSettings = VerificationSettings()
     server: ServerSettings = ServerSettings()
+    ray: RaySettings = RaySettings()
 
     @property
     def store(self) -> str:
