@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def cluster() -> None:
 def done(order: dict[str, Any]) -> dict[str, Any]:
     """Report and digest of one ingestion."""
     settings = load_settings(order["settings"]).settings
-    given = HashedEmbedder() if order.get("given") else None
+    given = HashedEmbedder(dimension=64) if order.get("given") else None
     with Rag(settings, embedder=given) as rag:
         engine = RayEngine(settings) if order.get("engine") == "ray" else None
         report = rag.ingest(order["docs"], engine=engine, fail_fast=bool(order.get("fail_fast")))
@@ -60,13 +61,14 @@ def drive(settings: dict[str, Any], flips: int) -> None:
     indexing._BATCH, indexing._UNSETTLED_BATCHES = 40, 1
     if flips:
         die_after(flips)
-    with connected(load_settings(settings).settings.ray):
+    out = sys.stdout
+    with connected(load_settings(settings).settings.ray), redirect_stdout(sys.stderr):
         for line in sys.stdin:
             try:
                 said = done(json.loads(line))
             except CrossragError as error:
                 said = {"error": type(error).__name__, "message": str(error)}
-            print(json.dumps(said, default=str), flush=True)
+            print(json.dumps(said, default=str), file=out, flush=True)
 
 
 if __name__ == "__main__":

@@ -120,6 +120,16 @@ class Place:
         }
         return {"settings": settings, "docs": str(self.docs), **more}
 
+    def command(self, order: dict[str, Any], address: str) -> list[str]:
+        """The same by the command line."""
+        pairs = [
+            f"{part}.{key}={text}" for part, keys in order["settings"].items() for key, text in keys.items()
+        ]
+        made = [sys.executable, "-m", "crossrag", "ingest", order["docs"], "--engine", "ray"]
+        for pair in (*pairs, f"ray.address={address}"):
+            made += ["--set", pair]
+        return made
+
     def calls(self) -> set[str]:
         return {file.name for file in (self.folder / "calls").glob("*-*")}
 
@@ -175,13 +185,20 @@ def test_the_index_and_the_report_are_those_of_the_local_engine(driver: Driver, 
     ), "what the index holds is embedded by nobody"
 
 
-def test_a_worker_that_is_killed_costs_nothing_but_time(driver: Driver, place: Place) -> None:
+def test_a_worker_that_is_killed_costs_nothing_but_time(
+    driver: Driver, place: Place, address: str, environment: dict[str, str]
+) -> None:
     order = place.order("ray", engine="ray")
     (place.folder / "calls" / "die").touch()
-    killed = driver.told(order)
+    command = [*place.command(order, address), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
+    assert done.returncode == 6, done.stderr
+    killed = json.loads(done.stdout)
     assert not (place.folder / "calls" / "die").exists()
     assert len({name.partition("-")[0] for name in place.calls()}) == 2, "the first one and the one after it"
-    assert same(killed, driver.told(place.order("local")))
+    local, again = driver.told(place.order("local")), driver.told(order)
+    assert (killed["chunks"], killed["failed"]) == (local["chunks"], local["failed"])
+    assert again["digest"] == local["digest"]
 
 
 def test_a_driver_that_is_killed_is_made_good_by_the_next_run(
@@ -200,10 +217,7 @@ def test_ctrl_c_leaves_a_whole_index_that_is_gone_on_with(
     driver: Driver, place: Place, address: str, environment: dict[str, str]
 ) -> None:
     order = place.order("ray", engine="ray")
-    said = [f"{part}.{key}={text}" for part, keys in order["settings"].items() for key, text in keys.items()]
-    command = [sys.executable, "-m", "crossrag", "ingest", str(place.docs), "--engine", "ray"]
-    for pair in (*said, f"ray.address={address}"):
-        command += ["--set", pair]
+    command = place.command(order, address)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     until = time.monotonic() + 60
     while not place.calls() and process.poll() is None and time.monotonic() < until:

@@ -108,7 +108,7 @@ def ingest(
             ingestion.show_plan(rag.plan(*paths, selection=selection), as_json=as_json)
             return
         prepares = ingestion.chosen(rag.settings, engine)
-        with show.ingest_progress() as progress:
+        with show.ingest_progress() as progress, ingestion.talking(prepares):
             report = rag.ingest(
                 *paths,
                 selection=selection,

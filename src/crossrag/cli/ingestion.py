@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +34,11 @@ def chosen(settings: Settings, name: str) -> Engine | None:
     from crossrag.scale.ingest import RayEngine
 
     return RayEngine(settings)
+
+
+def talking(engine: Engine | None) -> AbstractContextManager[object]:
+    """Ray prints what happens to its workers on standard output, which is for data."""
+    return nullcontext() if engine is None else redirect_stdout(sys.stderr)
 
 
 def show_plan(plan: Plan, *, as_json: bool) -> None:
@@ -67,7 +74,8 @@ def watch(
 
     for _ in watching.changes(paths, ignored=rag.settings.index.path):
         try:
-            report = rag.ingest(*paths, selection=selection, engine=engine)
+            with talking(engine):
+                report = rag.ingest(*paths, selection=selection, engine=engine)
         except CrossragError as error:
             # A folder that is being moved, an index that is in use: the next change may find it well.
             show.error(str(error))

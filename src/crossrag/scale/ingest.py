@@ -148,7 +148,8 @@ def connected(ray: RaySettings) -> Iterator[None]:
 def _init(library: Any, ray: RaySettings) -> None:
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
-    said: dict[str, Any] = {"logging_level": logging.WARNING}
+    # What workers print, Ray would put on standard output, which is for data.
+    said: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
     if ray.address is None:
         _check_size(ray, ray.num_cpus or os.cpu_count() or 1)
         said |= {
