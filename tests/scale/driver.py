@@ -22,9 +22,7 @@ def cluster() -> None:
     """Until its standard input ends."""
     import ray
 
-    ray.init(
-        num_cpus=2, object_store_memory=100_000_000, include_dashboard=False, _node_ip_address="127.0.0.1"
-    )
+    ray.init(num_cpus=2, object_store_memory=100_000_000, include_dashboard=False)
     print(json.dumps({"address": ray.get_runtime_context().gcs_address}), flush=True)
     sys.stdin.read()
 

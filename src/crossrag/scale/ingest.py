@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from crossrag.ray_settings import RaySettings
 
 _READER_CPUS = 1.0
-_RETRIES = 5
-"""Of one shelf, when its worker is lost; then the run ends with an error, and the next one goes on."""
+_READER_SHELVES = 100
+"""After so many a reader is replaced, whatever parsers have left in it."""
 _TALKATIVE = ("ray.data._internal.progress", "ray._private.authentication.authentication_token_setup")
 """Loggers of Ray that warn of what is as it should be."""
 
@@ -104,16 +104,14 @@ def _dataset(asked: list[ingest_rows.Row], order: Order, ray: RaySettings) -> An
     embedding: Any = Embedding
     return (
         data.from_items(asked, override_num_blocks=len(asked))
-        # Its own number of retries keeps Ray from reading within the process that embeds.
-        .map(reading, fn_kwargs={"order": order}, num_cpus=_READER_CPUS, max_retries=_RETRIES)
+        # That readers are replaced also keeps Ray from reading within the process that embeds.
+        .map(reading, fn_kwargs={"order": order}, num_cpus=_READER_CPUS, max_calls=_READER_SHELVES)
         .map(
             embedding,
             fn_constructor_kwargs={"order": order},
             compute=data.ActorPoolStrategy(size=ray.ingest_embedders),
             num_cpus=ray.ingest_cpus,
             num_gpus=ray.ingest_gpus or None,
-            max_restarts=-1,
-            max_task_retries=_RETRIES,
         )
     )
 
@@ -122,7 +120,8 @@ def _dataset(asked: list[ingest_rows.Row], order: Order, ray: RaySettings) -> An
 def connected(ray: RaySettings) -> Iterator[None]:
     """A driver on the cluster that the settings name, or on one of its own, until the block ends.
 
-    Its own is on the loopback. A cluster that this process is connected to already is used and left as it is.
+    Its own lets in who has the token that Ray keeps in the user's home. A cluster that this process is
+    connected to already is used and left as it is.
 
     Raises:
         ConfigError: There is no such cluster, or it is too small for the work.
@@ -157,7 +156,6 @@ def _init(library: Any, ray: RaySettings) -> None:
             "object_store_memory": ray.object_store_memory,
             "object_spilling_directory": str(ray.spill) if ray.spill else None,
             "include_dashboard": False,
-            "_node_ip_address": "127.0.0.1",  # nobody else is to reach it
         }
     try:
         # A cluster that somebody else's environment names is not one that the settings name.
