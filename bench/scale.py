@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import math
 import statistics
 import subprocess
 import sys
@@ -272,7 +271,8 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
 
     when = " and ".join(sorted({row["date"] for row in rows}))
     lines = [
-        f"Measured on {when}, {rows[-1]['machine']}, by `python bench/scale.py` with these sizes.",
+        f"Measured on {when}, {rows[-1]['machine']}, with",
+        f"`python bench/scale.py --data FOLDER --sizes {' '.join(str(row['chunks']) for row in rows)}`.",
         f"Queries are for {_LIMIT} passages of each leg, without the embedding of the question.",
         "",
         numbers("chunks", (row["chunks"] for row in rows)),
@@ -289,32 +289,33 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
             numbers(f"memory of a process that asks, MiB{how}", (one["anonymous"] / 2**20 for one in found)),
             numbers(f"files it has looked at, MiB{how}", (one["mapped"] / 2**20 for one in found)),
             numbers(f"hybrid query{how}, processor ms", (one["worked"] for one in found), 1),
-            numbers("p50, ms that passed", (one["p50"] for one in found), 1),
-            numbers("p95, ms that passed", (one["p95"] for one in found), 1),
+            numbers(f"p50{how}, ms that passed", (one["p50"] for one in found), 1),
+            numbers(f"p95{how}, ms that passed", (one["p95"] for one in found), 1),
         ]
     return lines
 
 
 def extrapolated(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The same by power of ten: bytes by a straight line, milliseconds by a power of the number of chunks."""
+    """The same by power of ten, by straight lines: what a scan costs, and no less than what a graph does."""
     if len(rows) < 2:
         return ["A second size is needed for a line through them."]
     sizes = [float(row["chunks"]) for row in rows]
-    slope, rest = line_through(sizes, [float(row["graph"]["disk"]) for row in rows])
-    plain = power_through(sizes, [row["plain"]["worked"] for row in rows])
-    graph = power_through(sizes, [row["graph"]["worked"] for row in rows])
+    disk_line = line_through(sizes, [float(row["graph"]["disk"]) for row in rows])
+    plain = line_through(sizes, [float(row["plain"]["worked"]) for row in rows])
+    graph = line_through(sizes, [float(row["graph"]["worked"]) for row in rows])
     lines = [
-        f"Fitted to these {len(rows)} sizes: {slope:,.0f} bytes on disk for each chunk and",
-        f"{size_of(rest)} besides; a query takes {plain[1]:.2g} · chunks^{plain[0]:.2f} ms of a processor,",
-        f"with a graph {graph[1]:.2g} · chunks^{graph[0]:.2f}. On paper, for one copy in one shard:",
+        f"Straight lines through these {len(rows)} sizes: {disk_line[0]:,.0f} bytes on disk for each chunk; of a",
+        f"query {plain[1]:.1f} ms of a processor and {1e3 * plain[0]:.2f} µs for each chunk, with a graph",
+        f"{graph[1]:.1f} ms and {1e3 * graph[0]:.2f} µs. On paper, for one copy, one shard, one processor:",
         "",
-        "| chunks | on disk | vectors, float32 | vectors, int8 | a query, processor | with a graph |",
+        "| chunks | on disk | vectors, float32 | vectors, int8 | a query | with a graph, at most |",
         "|---|---|---|---|---|---|",
     ]
     for power in _POWERS:
         count = 10.0**power
-        cells = [size_of(slope * count + rest), size_of(4 * _VECTOR * count), size_of(_VECTOR * count)]
-        cells += [f"{1e-3 * factor * count**exponent:,.2g} s" for exponent, factor in (plain, graph)]
+        cells = [size_of(disk_line[0] * count + disk_line[1])]
+        cells += [size_of(4 * _VECTOR * count), size_of(_VECTOR * count)]
+        cells += [time_of(slope * count + rest) for slope, rest in (plain, graph)]
         lines.append(f"| 10^{power} | {' | '.join(cells)} |")
     return lines
 
@@ -325,10 +326,9 @@ def line_through(sizes: Sequence[float], values: Sequence[float]) -> tuple[float
     return float(slope), float(intercept)
 
 
-def power_through(sizes: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
-    """Exponent and factor of `factor * size ** exponent`, least squares of logarithms."""
-    exponent, log = np.polyfit(np.log(sizes), np.log(values), 1)
-    return float(exponent), math.exp(float(log))
+def time_of(milliseconds: float) -> str:
+    """In a unit that people read."""
+    return f"{milliseconds:,.0f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:,.0f} s"
 
 
 def size_of(count: float) -> str:
