@@ -1,5 +1,5 @@
 # The same commands for people and for CI. Each makes what it needs in .venv; uv is used where it is there.
-.PHONY: demo test test-ragas stress check check-image fix quality bench-serve bench-expansion bench-ingest bench-folders bench-rerank bench-conformance clean help
+.PHONY: demo test test-ragas stress check check-image fix quality bench-serve bench-expansion bench-ingest bench-folders bench-rerank bench-conformance bench-scale clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -45,6 +45,9 @@ bench-ingest: .venv/.dev ## ingestion by stage, and hybrid queries (DATA=folder 
 bench-folders: .venv/.dev ## whole answers over folders of files (DATA=folder)
 	$(BIN)/python bench/folders.py $(if $(DATA),--data $(DATA))
 
+bench-scale: .venv/.dev ## bytes and milliseconds by number of chunks, writes docs/scale.md (DATA=folder, SIZES="1000 10000")
+	$(BIN)/python bench/scale.py --data $(DATA) $(if $(SIZES),--sizes $(SIZES))
+
 bench-serve: .venv/.dev ## searches per second through the server (DATA=folder of one BEIR set)
 	$(BIN)/python bench/serve.py --data $(DATA)
 
@@ -55,7 +58,7 @@ bench-conformance: .venv/.bench ## the conformance suite over other libraries an
 	$(BIN)/python bench/conformance.py --out docs/conformance.md
 
 clean: ## remove what the commands made
-	rm -rf .venv .venv-ragas .quality .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-ragas .quality .scale .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'

@@ -40,6 +40,7 @@ class Asked:
     size: int
     waits: bool
     key: str | None
+    query: str = ""
 
 
 @dataclass(slots=True)
@@ -52,6 +53,10 @@ class FakeQdrant:
     key: str | None = None
     asked: list[Asked] = field(default_factory=list)
     faults: dict[str, list[Fault]] = field(default_factory=dict)
+    layouts: list[dict[str, Any]] = field(default_factory=list)
+    """Of the collections that were made, as they were asked for."""
+    shards: dict[str, list[str]] = field(default_factory=dict)
+    """Shard keys of the collections that are laid out by them."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fault(self, request: str) -> Fault | None:
@@ -60,9 +65,40 @@ class FakeQdrant:
                 return waiting.pop(0)
         return None
 
+    def sharded(self, method: str, name: str, rest: str, body: bytes) -> tuple[int, Any] | None:
+        """What a client in memory does not know of: keys are made, listed, and wanted of every request."""
+        asked = json.loads(body) if body else {}
+        if (method, rest) == ("PUT", ""):
+            self.layouts.append(asked)
+            if asked.get("sharding_method") == "custom":
+                self.shards.setdefault(name, [])
+        keys = self.shards.get(name)
+        if keys is None:
+            return None
+        result: Any = None
+        if (method, rest) == ("GET", ""):
+            result = _plain(self.client.get_collection(_own(self.client, name)))
+            result["config"]["params"]["sharding_method"] = "custom"
+        elif (method, rest) == ("GET", "/shards"):
+            result = {"shard_keys": [{"key": key} for key in keys]}
+        elif (method, rest) == ("PUT", "/shards"):
+            if asked["shard_key"] in keys:
+                return 409, {"status": {"error": "Shard key already exists"}, "time": 0.0}
+            keys.append(asked["shard_key"])
+            result = True
+        elif rest.startswith("/points"):
+            wanted = {one.get("shard_key") for one in asked.get("searches", [asked])}
+            if not wanted <= set(keys):
+                return 400, {"status": {"error": f"no shard keys {wanted}"}, "time": 0.0}
+        return None if result is None else (200, {"result": result, "status": "ok", "time": 0.0})
+
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         if path == "/":
             return 200, {"title": "qdrant - vector search engine", "version": self.version}
+        if found := re.fullmatch(f"{_C}(/.*)?", path):
+            answered = self.sharded(method, found[1], found[2] or "", body)
+            if answered is not None:
+                return answered
         for pattern, verb, work in _ROUTES:
             found = re.fullmatch(pattern, path)
             if found and verb == method:
@@ -106,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         key = self.headers.get("api-key")
         with fake.lock:
-            fake.asked.append(Asked(self.command, path, len(body), "wait=true" in query, key))
+            fake.asked.append(Asked(self.command, path, len(body), "wait=true" in query, key, query))
             fault = fake.fault(f"{self.command} {path}")
         if fake.key is not None and key != fake.key and path != "/":
             self._reply(

@@ -119,6 +119,11 @@ class Look:
     """Whether its last change was long enough ago for another one to show in the stamp."""
 
     @property
+    def size(self) -> int:
+        """In bytes."""
+        return int(self.stamp.partition(":")[0])
+
+    @property
     def proof(self) -> str:
         """What to remember: while the file has this stamp, it has the same bytes; empty if that is unsure."""
         return self.stamp if self.settled else ""

@@ -1,9 +1,9 @@
 """Plan -> store and manifest: what is new or changed is embedded and written; what is gone goes.
 
-`preparing` makes documents ready; there is one writer, this one. Order of writing, per batch of documents: their
-generations are begun in the manifest, written to the store, flushed, and become the documents' in one transaction;
-then the old ones are deleted, flushed and forgotten. A run that is cut short at any point is made good by the next
-one. Knows nothing of queries.
+`preparing` makes documents ready; there is one writer, this one. Order of writing, per batch of documents:
+their generations are begun in the manifest, written to the store, flushed, and become the documents' in one
+transaction; then the old ones are deleted, flushed and forgotten. A run that is cut short at any point is
+made good by the next one. Knows nothing of queries.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from .errors import LoadError
+from .errors import LoadError, ModelError
 from .manifest import Entry, Manifest
 from .types import Chunk, Failure, IngestReport, StoredPoint
 
@@ -130,8 +130,10 @@ class Indexer:
 
         Raises:
             LoadError: A file cannot be read and `fail_fast` is set; those before it are indexed.
+            ModelError: The engine embeds with other models than the index is made with.
         """
         started = time.perf_counter()
+        self._check_models()
         self.recover()
         tally = _Tally(skipped=list(plan.skipped), failed=list(plan.failed), notices=list(plan.notices))
         self._stop_at_failures(tally, fail_fast=fail_fast)
@@ -157,6 +159,14 @@ class Indexer:
             seconds=time.perf_counter() - started,
             notices=tuple(tally.notices),
         )
+
+    def _check_models(self) -> None:
+        own = (self._embedder.fingerprint, self._sparse_encoder.fingerprint)
+        if self._engine.models and self._engine.models != own:
+            raise ModelError(
+                f"The engine embeds with {', '.join(self._engine.models)}, the index with {', '.join(own)}",
+                hint="It makes its models from the settings: set embedder.model, and give no embedder to Rag",
+            )
 
     def remove(self, document_ids: Sequence[str]) -> None:
         """Let documents go, whatever their files hold."""

@@ -56,6 +56,11 @@ class Prepared:
 class Engine(Protocol):
     """Prepares documents, in this process or elsewhere. The index is the same, whichever it is."""
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Fingerprints of embedder and sparse encoder that vectors are made ahead with; () where none are."""
+        ...
+
     def prepared(
         self, changes: Sequence[Change], known: Callable[[Change], Collection[str]]
     ) -> AbstractContextManager[Iterator[Prepared]]:
@@ -75,6 +80,11 @@ class LocalEngine:
     recipe: Recipe
     loader: Callable[[], Loader]
     """Gives, for one run, what reads files."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """None: the writer embeds."""
+        return ()
 
     @contextmanager
     def prepared(

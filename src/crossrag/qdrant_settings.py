@@ -22,10 +22,14 @@ class QdrantSettings(Section):
     grpc_port: int = Field(6334, ge=1, le=65_535, description="port of gRPC")
     timeout: float = Field(30.0, gt=0, description="seconds for one request")
     deadline: float = Field(120.0, gt=0, description="seconds after which nothing is tried again")
+    read_consistency: Literal["one", "majority", "quorum", "all"] = Field(
+        "one", description="copies that a read asks; more than one hide a copy that lags behind"
+    )
     max_retries: int = Field(4, ge=0, le=20, description="further tries when the server fails")
     shard_number: int | None = Field(None, ge=1, description="shards; none = the server's default")
     replication_factor: int | None = Field(None, ge=1, description="copies of a shard; none = the same")
     write_consistency_factor: int | None = Field(None, ge=1, description="copies that must have a write")
+    tenant_shards: bool = Field(default=False, description="shards of its own for each tenant")
     quantization: Literal["none", "scalar", "binary"] = Field("none", description="of the dense vectors")
     on_disk: bool = Field(default=False, description="read vectors from disk")
 

@@ -15,6 +15,7 @@ from . import doctor as checks
 from .options import (
     ConfigOption,
     DeadlineOption,
+    EngineOption,
     IndexOption,
     JsonOption,
     SetOption,
@@ -88,6 +89,7 @@ def ingest(
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first file that cannot be read.")
     ] = False,
+    engine: EngineOption = "local",
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on whenever files change, until Ctrl-C.")
     ] = False,
@@ -107,15 +109,21 @@ def ingest(
         if dry_run:
             ingestion.show_plan(rag.plan(*paths, selection=selection), as_json=as_json)
             return
-        with show.ingest_progress() as progress:
+        prepares = ingestion.chosen(rag.settings, engine)
+        with show.ingest_progress() as progress, ingestion.talking(prepares):
             report = rag.ingest(
-                *paths, selection=selection, rebuild=rebuild, fail_fast=fail_fast, progress=progress
+                *paths,
+                selection=selection,
+                rebuild=rebuild,
+                fail_fast=fail_fast,
+                engine=prepares,
+                progress=progress,
             )
         show.report(report, as_json=as_json)
         if watch:
             rag.close()
             show.talk("Watching for changes; Ctrl-C ends it.")
-            ingestion.watch(rag, paths, selection, as_json=as_json)
+            ingestion.watch(rag, paths, selection, engine=prepares, as_json=as_json)
     if report.failed:
         raise typer.Exit(6)
 

@@ -78,7 +78,7 @@ def examine(load: Callable[[], Loaded]) -> Iterator[Finding]:
         # What cannot be reached is not tried at length again.
         if not server.exit_code:
             yield _check("index", lambda: _index(rag))
-    extras = {"openai": "openai", "qdrant": "qdrant_client"}
+    extras = {"openai": "openai", "qdrant": "qdrant_client", "ray": "ray"}
     yield Finding(
         subject="extras",
         text="; ".join(

@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossrag.errors import CrossragError
+from crossrag.errors import CrossragError, UsageError
 
 from . import show
 
 if TYPE_CHECKING:
+    from crossrag.config import Settings
     from crossrag.pipeline import Rag
     from crossrag.planning import Plan, Selection
+    from crossrag.preparing import Engine
+
+
+def chosen(settings: Settings, name: str) -> Engine | None:
+    """What prepares documents; None for this process.
+
+    Raises:
+        UsageError: There is none of that name.
+        MissingExtraError: Its library is not installed.
+    """
+    if name == "local":
+        return None
+    if name != "ray":
+        raise UsageError(f"There is no engine {name!r}", hint="Write --engine local or --engine ray")
+    from crossrag.scale.ingest import RayEngine
+
+    return RayEngine(settings)
+
+
+def talking(engine: Engine | None) -> AbstractContextManager[object]:
+    """Ray prints what happens to its workers on standard output, which is for data."""
+    return nullcontext() if engine is None else redirect_stdout(sys.stderr)
 
 
 def show_plan(plan: Plan, *, as_json: bool) -> None:
@@ -41,13 +66,16 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
         show.talk(f"note: {notice}")
 
 
-def watch(rag: Rag, paths: Sequence[Path], selection: Selection, *, as_json: bool) -> None:
+def watch(
+    rag: Rag, paths: Sequence[Path], selection: Selection, *, engine: Engine | None, as_json: bool
+) -> None:
     """Ingest whenever something changes below the paths, until Ctrl-C. Between two runs the index is free."""
     from crossrag import watching
 
     for _ in watching.changes(paths, ignored=rag.settings.index.path):
         try:
-            report = rag.ingest(*paths, selection=selection)
+            with talking(engine):
+                report = rag.ingest(*paths, selection=selection, engine=engine)
         except CrossragError as error:
             # A folder that is being moved, an index that is in use: the next change may find it well.
             show.error(str(error))

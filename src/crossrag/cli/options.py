@@ -28,6 +28,9 @@ WhereOption = Annotated[
 DeadlineOption = Annotated[
     float | None, typer.Option("--deadline", metavar="SECONDS", min=0.001, help="Time for the whole.")
 ]
+EngineOption = Annotated[
+    str, typer.Option("--engine", help="local, or ray: the same work on a Ray cluster (section [ray]).")
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="A setting for this call.")
 ]

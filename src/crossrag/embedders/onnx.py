@@ -75,9 +75,9 @@ class OnnxEmbedder:
     def _in_company(self, encodings: Sequence[Encoding]) -> NDArray[np.float32]:
         """The same bits for a text whatever else is in the batch.
 
-        onnxruntime adds up in another order where a batch has one row, or a width that is one less than
-        whole fours, which makes another vector by 1e-7. So a text that is left alone is run twice, and widths are whole
-        eights. A model whose batches have to be of one text is left alone.
+        onnxruntime adds up in another order where a batch has one row, or a width that is one less than whole
+        fours, which makes another vector by 1e-7. So a text that is left alone is run twice, and widths are
+        whole eights. A model whose batches have to be of one text is left alone.
         """
         width = max(len(encoding.ids) for encoding in encodings)
         whole = min(-(-width // _WHOLE) * _WHOLE, self._max_tokens)

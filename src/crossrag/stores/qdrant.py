@@ -11,7 +11,7 @@ import copy
 from collections.abc import Collection as Names
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from uuid import uuid4
 
 from qdrant_client import QdrantClient, models
@@ -28,10 +28,13 @@ from .points import SPARSE, TENANT, Scored
 from .qdrant_collection import Collection, Found, Quantization, Shape
 from .qdrant_connection import Connection, Server
 from .qdrant_points import ClientDialect, batches
+from .qdrant_shards import TenantShards
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+ReadConsistency = Literal["one", "majority", "quorum", "all"]
 
 
 class QdrantStore:
@@ -56,6 +59,8 @@ class QdrantStore:
         shard_number: Of a new collection; None leaves it to the server, and so below.
         replication_factor: Copies of each shard.
         write_consistency_factor: Copies that must have a write before it counts.
+        read_consistency: Copies that a read asks: `one`, `majority`, `quorum` or `all`.
+        tenant_shards: Whether a new collection has shards of its own for each tenant.
         quantization: `none`, `scalar` or `binary`.
         on_disk: Whether vectors are read from disk rather than held in memory.
         client: In place of one made for the url.
@@ -88,6 +93,8 @@ class QdrantStore:
         shard_number: int | None = None,
         replication_factor: int | None = None,
         write_consistency_factor: int | None = None,
+        read_consistency: ReadConsistency = "one",
+        tenant_shards: bool = False,
         quantization: Quantization = "none",
         on_disk: bool = False,
         client: QdrantClient | None = None,
@@ -109,6 +116,10 @@ class QdrantStore:
             write_consistency_factor=write_consistency_factor,
             quantization=quantization,
             on_disk=on_disk,
+            tenant_shards=tenant_shards,
+        )
+        self._consistency = (
+            None if read_consistency == "one" else models.ReadConsistencyType(read_consistency)
         )
         self._connection: Connection | None = Connection(server, client)
         try:
@@ -120,11 +131,12 @@ class QdrantStore:
                 identity=identity or uuid4().hex,
             )
             found = self._found(create=create, beside=beside)
+            # Its own name: what the alias means may change between two requests.
+            self._name, self._identity, self._indexed, custom = found
+            self._shards = TenantShards(lambda: self._opened, self._name, custom=custom)
         except BaseException:
             self.close()
             raise
-        # Its own name: what the alias means may change between two requests.
-        self._name, self._identity, self._indexed = found
 
     def _found(self, *, create: bool, beside: bool) -> Found:
         if beside:
@@ -190,11 +202,16 @@ class QdrantStore:
 
     def neighbours(self, chunk: Chunk, radius: int) -> list[Chunk]:
         """Of the same document and generation, from `position - radius` to `position + radius`, in order."""
-        around = self._only(points.around(chunk, radius))
+        around, shard = self._only(points.around(chunk, radius)), self._shard
         records, _ = self._opened.call(
             "read",
             lambda client: client.scroll(
-                self._name, scroll_filter=around, limit=2 * radius + 1, with_payload=True
+                self._name,
+                scroll_filter=around,
+                limit=2 * radius + 1,
+                with_payload=True,
+                consistency=self._consistency,
+                shard_key_selector=shard,
             ),
         )
         return points.in_order(records)
@@ -214,15 +231,21 @@ class QdrantStore:
 
     def delete_document(self, document_id: str, *, keep_generation: str | None = None) -> None:
         """Remove by filter, so that also chunks of a run that was cut short go."""
+        shard = self._shard
         kept = () if keep_generation is None else (keep_generation,)
         doomed = models.FilterSelector(filter=self._only(Equals("document_id", document_id), hidden=kept))
-        self._opened.call("write to", lambda client: client.delete(self._name, doomed, wait=True))
+        self._opened.call(
+            "write to",
+            lambda client: client.delete(self._name, doomed, wait=True, shard_key_selector=shard),
+        )
 
     def count(self, document_id: str | None = None) -> int:
         """Exact number of chunks."""
+        shard = self._shard
         only = self._only(None if document_id is None else Equals("document_id", document_id))
         return self._opened.call(
-            "read", lambda client: client.count(self._name, count_filter=only, exact=True)
+            "read",
+            lambda client: client.count(self._name, count_filter=only, exact=True, shard_key_selector=shard),
         ).count
 
     def flush(self) -> None:
@@ -239,17 +262,27 @@ class QdrantStore:
             self._connection = None
 
     @property
+    def _shard(self) -> str | None:
+        """Where this tenant's points are, in a collection that keeps tenants in shards of their own."""
+        return self._shards.key(self.tenant)
+
+    @property
     def _opened(self) -> Connection:
         if self._connection is None:
             raise StoreError("The index was closed", hint="Open it again with Rag.open")
         return self._connection
 
     def _write(self, batch: list[models.PointStruct]) -> None:
-        self._opened.call("write to", lambda client: client.upsert(self._name, batch, wait=True))
+        shard = self._shard
+        self._opened.call(
+            "write to",
+            lambda client: client.upsert(self._name, batch, wait=True, shard_key_selector=shard),
+        )
 
     def _page(
         self, only: models.Filter, count: int, offset: str | None, *, with_vectors: bool
     ) -> tuple[list[models.Record], Any]:
+        shard = self._shard
         return self._opened.call(
             "read",
             lambda client: client.scroll(
@@ -259,6 +292,8 @@ class QdrantStore:
                 offset=offset,
                 with_payload=True,
                 with_vectors=with_vectors,
+                consistency=self._consistency,
+                shard_key_selector=shard,
             ),
         )
 
@@ -277,6 +312,7 @@ class QdrantStore:
     def _query(
         self, vectors: Mapping[str, Any], only: models.Filter, limit: int, ids: frozenset[str] | None
     ) -> dict[str, list[Scored]]:
+        shard = self._shard
         # How rare a term is is counted within the tenant: scores tell nothing of other tenants' documents.
         corpus = models.SearchParams(idf=models.IdfCorpusParams(corpus=self._only(None)))
         requests = [
@@ -287,10 +323,14 @@ class QdrantStore:
                 limit=limit,
                 with_payload=ids is None,
                 params=corpus if leg == SPARSE else None,
+                shard_key=shard,
             )
             for leg, vector in vectors.items()
         ]
-        answers = self._opened.call("read", lambda client: client.query_batch_points(self._name, requests))
+        answers = self._opened.call(
+            "read",
+            lambda client: client.query_batch_points(self._name, requests, consistency=self._consistency),
+        )
         return {
             leg: [Scored(str(point.id), point.score, point.payload or {}) for point in answer.points]
             for leg, answer in zip(vectors, answers, strict=True)

@@ -34,6 +34,8 @@ class Shape:
     write_consistency_factor: int | None = None
     quantization: Quantization = "none"
     on_disk: bool = False
+    tenant_shards: bool = False
+    """Whether each tenant's points are in shards of its own, `shard_number` of them."""
 
 
 class Found(NamedTuple):
@@ -44,6 +46,8 @@ class Found(NamedTuple):
     identity: str
     indexes: dict[str, str]
     """Payload path -> type, of those that it has."""
+    custom: bool = False
+    """Whether it is laid out by shard keys."""
 
 
 class Collection:
@@ -107,7 +111,8 @@ class Collection:
         found = self._connection.call("open", lambda client: client.get_collection(physical))
         said = found.config.metadata or {}
         indexes = {path: str(info.data_type) for path, info in (found.payload_schema or {}).items()}
-        return Found(physical, str(said.get(_IDENTITY, "")), indexes), said
+        custom = found.config.params.sharding_method == models.ShardingMethod.CUSTOM
+        return Found(physical, str(said.get(_IDENTITY, "")), indexes, custom), said
 
     def _checked(self, looked: tuple[Found, Mapping[str, Any]]) -> Found:
         found, said = looked
@@ -177,6 +182,7 @@ class Collection:
             "vectors_config": {DENSE: dense},
             "sparse_vectors_config": {SPARSE: sparse},
             "shard_number": shape.shard_number,
+            "sharding_method": models.ShardingMethod.CUSTOM if shape.tenant_shards else None,
             "replication_factor": shape.replication_factor,
             "write_consistency_factor": shape.write_consistency_factor,
             "metadata": {_MARK: dict(self._fingerprint or {}), _IDENTITY: self._identity},

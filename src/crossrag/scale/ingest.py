@@ -1,0 +1,205 @@
+"""RayEngine: documents are read, cut and embedded on a Ray cluster, as a stream; the driver alone writes.
+
+What comes back is in the plan's order, so that the writer does what it does with the local engine. A worker
+that is lost is replaced, and its shelf of files done again, by Ray; a driver that is lost is made good by the
+next run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from crossrag.errors import ConfigError, CrossragError, MissingExtraError
+
+from . import ingest_rows
+from .ingest_work import Embedding, Order, read
+
+if TYPE_CHECKING:
+    from crossrag.config import Settings
+    from crossrag.planning import Change
+    from crossrag.preparing import Prepared
+    from crossrag.ray_settings import RaySettings
+
+_READER_CPUS = 1.0
+_READER_SHELVES = 100
+"""After so many a reader is replaced, whatever parsers have left in it."""
+_TALKATIVE = ("ray.data._internal.progress", "ray._private.authentication.authentication_token_setup")
+"""Loggers of Ray that warn of what is as it should be."""
+
+
+@dataclass(frozen=True)
+class RayEngine:
+    """Prepares documents on a cluster: `rag.ingest("docs", engine=RayEngine(rag.settings))`.
+
+    All machines of the cluster see the files under the same paths, and have the same crossrag and models.
+
+    Args:
+        settings: Those of the index; `[ray]` says which cluster and how much of it.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+    """
+
+    settings: Settings
+
+    def __post_init__(self) -> None:
+        if find_spec("ray") is None:
+            raise MissingExtraError("--engine ray needs Ray", hint="pip install 'crossrag[ray]'")
+
+    @cached_property
+    def _order(self) -> Order:
+        return Order.of(self.settings)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Fingerprints of embedder and sparse encoder, made of the settings on each machine."""
+        return self._order.embedder, self._order.sparse
+
+    @contextmanager
+    def prepared(
+        self, changes: Sequence[Change], known: Callable[[Change], Collection[str]]
+    ) -> Iterator[Iterator[Prepared]]:
+        """As `Engine.prepared`; where nothing changed, no cluster is asked."""
+        if not changes:
+            yield iter(())
+            return
+        with connected(self.settings.ray), _explained():
+            stream = self._stream(changes, known)
+            try:
+                yield stream
+            finally:
+                stream.close()
+
+    def _stream(
+        self, changes: Sequence[Change], known: Callable[[Change], Collection[str]]
+    ) -> Generator[Prepared]:
+        shelves = list(ingest_rows.shelves(changes))
+        asked = [
+            ingest_rows.asked(
+                shelf, [[ingest_rows.mark(text) for text in sorted(known(one))] for one in shelf.changes]
+            )
+            for shelf in shelves
+        ]
+        rows = _dataset(asked, self._order, self.settings.ray).iter_rows()
+        for shelf, row in zip(shelves, rows, strict=True):
+            if row["number"] != shelf.number:
+                raise AssertionError(f"Ray gave shelf {row['number']} in place of {shelf.number}")
+            yield from ingest_rows.prepared(row, shelf.changes)
+
+
+def _dataset(asked: list[ingest_rows.Row], order: Order, ray: RaySettings) -> Any:
+    """Shelves -> read -> embedded, in order. Each is a block, and so what is tried again and what waits."""
+    from ray import data
+
+    # Ray's types know no further arguments.
+    reading: Any = read
+    embedding: Any = Embedding
+    return (
+        data.from_items(asked, override_num_blocks=len(asked))
+        # That readers are replaced also keeps Ray from reading within the process that embeds.
+        .map(reading, fn_kwargs={"order": order}, num_cpus=_READER_CPUS, max_calls=_READER_SHELVES)
+        .map(
+            embedding,
+            fn_constructor_kwargs={"order": order},
+            compute=data.ActorPoolStrategy(size=ray.ingest_embedders),
+            num_cpus=ray.ingest_cpus,
+            num_gpus=ray.ingest_gpus or None,
+        )
+    )
+
+
+@contextmanager
+def connected(ray: RaySettings) -> Iterator[None]:
+    """A driver on the cluster that the settings name, or on one of its own, until the block ends.
+
+    Its own lets in who has the token that Ray keeps in the user's home. A cluster that this process is
+    connected to already is used and left as it is.
+
+    Raises:
+        ConfigError: There is no such cluster, or it is too small for the work.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # no word to anybody
+    with warnings.catch_warnings():
+        # Ray reads settings of its own that it has deprecated.
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
+        import ray as library
+
+        ours = not library.is_initialized()
+        if ours:
+            _init(library, ray)
+        try:
+            with _in_order():
+                yield
+        finally:
+            if ours:
+                library.shutdown()
+
+
+def _init(library: Any, ray: RaySettings) -> None:
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # What workers print, Ray would put on standard output, which is for data.
+    said: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
+    if ray.address is None:
+        _check_size(ray, ray.num_cpus or os.cpu_count() or 1)
+        said |= {
+            "num_cpus": ray.num_cpus,
+            "object_store_memory": ray.object_store_memory,
+            "object_spilling_directory": str(ray.spill) if ray.spill else None,
+            "include_dashboard": False,
+        }
+    try:
+        # A cluster that somebody else's environment names is not one that the settings name.
+        library.init(address=ray.address or "local", **said)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        where = ray.address or "on this machine"
+        raise ConfigError(f"There is no Ray cluster {where}: {error}", hint="See ray.address") from None
+
+
+def _check_size(ray: RaySettings, cpus: int) -> None:
+    """Embedders that leave nothing to readers would wait for them for ever."""
+    needed = ray.ingest_embedders * ray.ingest_cpus + _READER_CPUS
+    if needed > cpus:
+        raise ConfigError(
+            f"Embedders and one reader take {needed:g} CPUs, and the cluster has {cpus}",
+            hint="Lower ray.ingest_embedders or ray.ingest_cpus, or raise ray.num_cpus",
+        )
+
+
+@contextmanager
+def _in_order() -> Iterator[None]:
+    """Ray Data gives rows in their order, and says nothing but warnings."""
+    from ray import data
+
+    context = data.DataContext.get_current()
+    kept = context.execution_options.preserve_order, context.enable_progress_bars
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    context.execution_options.preserve_order, context.enable_progress_bars = True, False
+    try:
+        yield
+    finally:
+        context.execution_options.preserve_order, context.enable_progress_bars = kept
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Errors of Ray's own, in a sentence."""
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except RayError as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CrossragError(
+            f"Ray gave up: {first[:300]}",
+            hint="What was written is whole; mend what it says and run the same command again",
+        ) from error
