@@ -117,8 +117,8 @@ def disconnect(*, keep: bool) -> None:
         if not keep:
             from ray import serve
 
-            serve.shutdown()
-        ray.shutdown()  # type: ignore[no-untyped-call]
+            serve.shutdown()  # type: ignore[no-untyped-call]
+        ray.shutdown()
 
 
 def _places(settings: Settings) -> int:
