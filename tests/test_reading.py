@@ -12,7 +12,8 @@ import pytest
 
 from crossrag import Rag, Settings, archive, loading, maintenance
 from crossrag.cli import show, upkeep
-from crossrag.config import ChunkingSettings, IndexSettings, LoadingSettings, RerankingSettings
+from crossrag.config import ChunkingSettings, IndexSettings, RerankingSettings
+from crossrag.loading_settings import LoadingSettings
 from crossrag.planning import Selection
 from crossrag.testing import HashedEmbedder, HashedTerms
 from crossrag.verifying import Difference

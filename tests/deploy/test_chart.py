@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 import yaml
 
 from crossrag.config import load_settings
+from tests.server.conftest import listening, made
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "crossrag"
 KEYS: dict[str, Any] = {"existingSecret": "keys"}
@@ -179,6 +182,22 @@ def test_requests_end_before_a_pod_does(chart: helm_python.Chart) -> None:
     assert pod["terminationGracePeriodSeconds"] > 5 + load_settings(environ={}).settings.server.grace_seconds
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
     assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+
+
+@pytest.mark.parametrize("key", ["a-key", None])
+def test_helm_test_finds_a_server_that_is_ready_and_closed(
+    chart: helm_python.Chart, tmp_path: Path, key: str | None
+) -> None:
+    [pod] = of_kind(rendered(chart, {}), "Pod")
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    command = pod["spec"]["containers"][0]["command"]
+    assert (command[0], command[-1]) == ("python", "http://demo-crossrag:80")
+    with listening(made(tmp_path, api_key=key)) as running:
+        done = subprocess.run(
+            [sys.executable, *command[1:-1], running.url], capture_output=True, text=True, check=False
+        )
+    assert (done.returncode == 0) is (key is not None), done.stderr
+    assert "ready" in done.stdout
 
 
 def test_alerts_and_dashboard_are_the_files(chart: helm_python.Chart) -> None:

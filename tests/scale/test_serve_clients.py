@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -207,3 +210,29 @@ def test_paths_hold_in_other_working_directories(tmp_path: Path, monkeypatch: py
 def test_the_least_is_not_more_than_the_most() -> None:
     with pytest.raises(ValueError, match="reranker_replicas 3 is more than reranker_max_replicas 2"):
         RaySettings(reranker_replicas=3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--engine", "rya"], 2, "There is no engine 'rya'"),
+        (["--engine", "ray", "--set", "ray.ingress_replicas=2"], 7, "An embedded index has one server"),
+        (["--engine", "ray", "--host", "::"], 7, "there is no key"),
+        (["--set", "ray.reranker_gpu=1"], 7, "Did you mean 'reranker_gpus'?"),
+    ],
+)
+def test_what_cannot_be_is_said_before_a_cluster_is_started(
+    arguments: list[str], code: int, says: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "crossrag", "serve", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1"},
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr

@@ -95,6 +95,10 @@ class Api:
         """The application with all its routes."""
         return create_app(self.service)
 
+    def state(self) -> str:
+        """Whether it can answer: starting, ready, failing or stopping."""
+        return self.service.state
+
     def digest(self) -> str:
         """Of what was deployed."""
         return self._digest

@@ -7,8 +7,6 @@ import signal
 import socket
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -80,8 +78,9 @@ def serve(settings: Settings, *, listening: Callable[[str], None]) -> None:
         shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not listened at
         address = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
         if settings.ray.address is None:
-            _wait_until_ready(address, stop)
-        listening(address)
+            _wait_until_ready(stop)
+        if not stop.is_set():
+            listening(address)
         if settings.ray.address is None:
             stop.wait()
     finally:
@@ -118,8 +117,8 @@ def disconnect(*, keep: bool) -> None:
         if not keep:
             from ray import serve
 
-            serve.shutdown()
-        ray.shutdown()  # type: ignore[no-untyped-call]
+            serve.shutdown()  # type: ignore[no-untyped-call]
+        ray.shutdown()
 
 
 def _places(settings: Settings) -> int:
@@ -151,20 +150,20 @@ def _running(name: str) -> str | None:
         return None
 
 
-def _wait_until_ready(address: str, stop: threading.Event) -> None:
+def _wait_until_ready(stop: threading.Event) -> None:
+    from ray import serve
+
     until = time.monotonic() + _STARTING
-    said = ""
+    handle = serve.get_app_handle(API)
     while not stop.is_set():
-        try:
-            with urllib.request.urlopen(f"{address}/readyz", timeout=10) as reply:  # noqa: S310 - http://
-                if reply.status == 200:
-                    return
-        except urllib.error.HTTPError as error:
-            said = error.read(500).decode(errors="replace")
-        except OSError as error:
-            said = str(error)
-        if time.monotonic() > until:
-            raise ModelError(f"The API is not ready: {said[:200]}", hint="See the logs in /tmp/ray")
+        state = str(handle.state.remote().result(timeout_s=_STARTING))
+        if state == "ready":
+            return
+        if state == "failing" or time.monotonic() > until:
+            raise ModelError(
+                f"The API is {state}",
+                hint="A model or the index cannot be used: `crossrag doctor` says which",
+            )
         stop.wait(0.2)
 
 
