@@ -26,8 +26,9 @@ from uuid import UUID
 
 import numpy as np
 
-from common import SEED, machine, printed
+from common import SEED, printed
 from crossrag import chunking, likeness, registry
+from crossrag.evaluation.report import machine
 from crossrag.types import Chunk, Document
 
 if TYPE_CHECKING:
@@ -304,7 +305,8 @@ def extrapolated(rows: Sequence[dict[str, Any]]) -> list[str]:
     plain = line_through(sizes, [float(row["plain"]["worked"]) for row in rows])
     graph = line_through(sizes, [float(row["graph"]["worked"]) for row in rows])
     lines = [
-        f"Straight lines through these {len(rows)} sizes: {disk_line[0]:,.0f} bytes on disk for each chunk; of a",
+        f"Straight lines through these {len(rows)} sizes: {disk_line[0]:,.0f} bytes on disk for each chunk;",
+        "of a",
         f"query {plain[1]:.1f} ms of a processor and {1e3 * plain[0]:.2f} µs for each chunk, with a graph",
         f"{graph[1]:.1f} ms and {1e3 * graph[0]:.2f} µs. On paper, for one copy, one shard, one processor:",
         "",

@@ -23,7 +23,12 @@ QUERY = "which letter is it"
 
 
 def made(path: Path, **fitted: Any) -> ProgressiveReranker:
-    export(tiny(exits=(1, 2, 3)), TOKENIZER, path, fitted=Fitted(**{"margins": (0.0, 0.0), "wanted": 1, **fitted}))
+    export(
+        tiny(exits=(1, 2, 3)),
+        TOKENIZER,
+        path,
+        fitted=Fitted(**{"margins": (0.0, 0.0), "wanted": 1, **fitted}),
+    )
     return ProgressiveReranker(path)
 
 
