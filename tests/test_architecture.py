@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,14 @@ def test_no_pickle_no_eval_no_downloads() -> None:
                 assert not {alias.name for alias in node.names} & forbidden, f"{path}:{node.lineno}"
             if isinstance(node, ast.ImportFrom):
                 assert node.module not in forbidden, f"{path}:{node.lineno}"
+
+
+def test_onnxruntime_tells_nobody(tmp_path: Path) -> None:
+    """From 1.32 on it reports to its makers, and keeps in the home folder what it has to tell."""
+    code = "from crossrag.registry import load; load('embedders', 'onnx:bundled').embed_query('x')"
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
+    subprocess.run([sys.executable, "-c", code], env=plain | {"HOME": str(tmp_path)}, check=True)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_the_bundled_models_are_what_their_sums_say() -> None:

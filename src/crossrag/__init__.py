@@ -7,6 +7,8 @@ with Rag.open("./index") as rag:
     print(rag.ask("How do I restore a backup?").text)
 """
 
+import os as _os
+
 # Composition
 # Settings
 from .config import Settings as Settings
@@ -62,3 +64,7 @@ from .types import Turn as Turn
 from .types import Unsupported as Unsupported
 
 __version__ = "0.1.0"
+
+# From 1.32 on, ONNX Runtime reports to its makers and keeps an id of the machine in the home folder, unless
+# this is set before it is loaded.
+_os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

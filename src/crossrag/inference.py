@@ -146,6 +146,8 @@ class OnnxModel(ModelFolder):
     def _loaded(self, name: str) -> Any:
         import onnxruntime
 
+        # The package says so by the environment; this is for a program that had loaded it before that.
+        onnxruntime.disable_telemetry_events()
         _ = self.fingerprint  # verifies the files before anything is made of them
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
