@@ -22,7 +22,7 @@ from pathlib import Path
 
 import httpx
 
-from common import head, sample, write
+from common import head, printed, sample, write
 
 CLIENTS = (1, 4, 16, 64)
 
@@ -46,7 +46,8 @@ def main() -> None:
         if not index.is_dir():
             _ingest(arguments.data, index, Path(made) / "documents", arguments.documents)
         questions = [json.loads(line)["text"] for line in _lines(arguments.data / "queries.jsonl")]
-        write(_report(arguments, index, sample(questions, 1_000)), arguments.out)
+        lines = _report(arguments, index, sample(questions, 1_000))
+        write((line for one in lines for line in printed((one,))), arguments.out)
 
 
 def _report(arguments: argparse.Namespace, index: Path, questions: list[str]) -> Iterator[str]:
