@@ -48,8 +48,8 @@ bench-folders: .venv/.dev ## whole answers over folders of files (DATA=folder)
 bench-scale: .venv/.dev ## bytes and milliseconds by number of chunks, writes docs/scale.md (DATA=folder, SIZES="1000 10000")
 	$(BIN)/python bench/scale.py --data $(DATA) $(if $(SIZES),--sizes $(SIZES))
 
-bench-serve: .venv/.dev ## searches per second through the server (DATA=folder of one BEIR set)
-	$(BIN)/python bench/serve.py --data $(DATA)
+bench-serve: .venv/.dev $(if $(PEER),.venv/.bench) ## searches per second through the server (DATA=folder of one BEIR set, PEER=1 for LangChain beside it)
+	$(BIN)/python bench/serve.py --data $(DATA) $(if $(PEER),--peer)
 
 bench-rerank: .venv/.bench ## our reranker beside other libraries (DATA=folder of BEIR sets, JSON=1 for one object)
 	@$(BIN)/python bench/rerank.py $(if $(DATA),--data $(DATA)) $(if $(JSON),--json)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gzip
 import json
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import httpx
 
-from common import head, sample, write
+from common import head, printed, sample, write
 
 CLIENTS = (1, 4, 16, 64)
 
@@ -34,6 +35,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0, help="for each number of clients")
     parser.add_argument("--overload", type=float, default=60.0, help="seconds of it; 0 = none")
     parser.add_argument("--clients", type=int, nargs="*", default=CLIENTS)
+    parser.add_argument(
+        "--peer", action="store_true", help="LangChain behind FastAPI, too (requirements.txt)"
+    )
     parser.add_argument("--index", type=Path, help="keep the index here, and use it if it is there")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -41,8 +45,9 @@ def main() -> None:
         index = arguments.index or Path(made) / "index"
         if not index.is_dir():
             _ingest(arguments.data, index, Path(made) / "documents", arguments.documents)
-        questions = [json.loads(line)["text"] for line in (arguments.data / "queries.jsonl").open()]
-        write(_report(arguments, index, sample(questions, 1_000)), arguments.out)
+        questions = [json.loads(line)["text"] for line in _lines(arguments.data / "queries.jsonl")]
+        lines = _report(arguments, index, sample(questions, 1_000))
+        write((line for one in lines for line in printed((one,))), arguments.out)
 
 
 def _report(arguments: argparse.Namespace, index: Path, questions: list[str]) -> Iterator[str]:
@@ -50,11 +55,24 @@ def _report(arguments: argparse.Namespace, index: Path, questions: list[str]) ->
     yield "| way | clients | answers/s | p50 s | p95 s | p99 s | other replies |"
     yield "|---|---|---|---|---|---|---|"
     many = {"server.queue_seconds": "3600", "server.concurrency": "16"}
+    served: dict[tuple[str, int], int] = {}
     for way, settings in (("shared", many), ("one at a time", many | {"server.concurrency": "1"})):
         for clients in arguments.clients:
             with _serving(index, settings) as (url, _):
                 found = asyncio.run(_ask(url, questions, clients, arguments.seconds))
+            served[way, clients] = sum(status == 200 for status, _ in found)
             yield f"| {way} | {clients} | {_row(found, arguments.seconds)} |"
+    if arguments.peer:
+        for clients in arguments.clients:
+            with _peer(index) as url:
+                found = asyncio.run(_ask(url, questions, clients, arguments.seconds, peer=True))
+            yield f"| FastAPI and LangChain | {clients} | {_row(found, arguments.seconds)} |"
+    yield ""
+    ratios = (
+        f"{served['shared', clients] / max(1, served['one at a time', clients]):.2f} at {clients}"
+        for clients in arguments.clients
+    )
+    yield f"Shared batches against one at a time, by number of clients: {', '.join(ratios)}."
     if arguments.overload:
         yield ""
         yield from _overload(index, questions, arguments.overload)
@@ -75,7 +93,9 @@ def _overload(index: Path, questions: list[str], seconds: float) -> Iterator[str
     yield f"one client afterwards: {_row(after, 5)}."
 
 
-async def _ask(url: str, questions: list[str], clients: int, seconds: float) -> list[tuple[int, float]]:
+async def _ask(
+    url: str, questions: list[str], clients: int, seconds: float, *, peer: bool = False
+) -> list[tuple[int, float]]:
     """Status and seconds of every reply."""
     found: list[tuple[int, float]] = []
     until = time.monotonic() + seconds
@@ -85,7 +105,8 @@ async def _ask(url: str, questions: list[str], clients: int, seconds: float) -> 
         while time.monotonic() < until:
             question = questions[next(following) % len(questions)]
             started = time.monotonic()
-            reply = await http.post(f"{url}/api/v1/search", json={"query": question})
+            path, body = ("invoke", {"input": question}) if peer else ("api/v1/search", {"query": question})
+            reply = await http.post(f"{url}/{path}", json=body)
             found.append((reply.status_code, time.monotonic() - started))
             if reply.status_code != 200:
                 await asyncio.sleep(0.2)
@@ -118,10 +139,24 @@ def _serving(index: Path, settings: dict[str, str]) -> Iterator[tuple[str, int]]
         *("--set", "server.score_cache=false", "--set", "verification.model=none"),
         *said,
     ]
+    with _started(command) as running:
+        yield running
+
+
+@contextmanager
+def _peer(index: Path) -> Iterator[str]:
+    command = [sys.executable, str(Path(__file__).with_name("serve_peer.py")), "--index", str(index)]
+    with _started(command) as (url, _):
+        yield url
+
+
+@contextmanager
+def _started(command: list[str]) -> Iterator[tuple[str, int]]:
+    """Where it listens, and its number."""
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stderr=log)
         try:
-            url = _address(log.fileno())
+            url = _address(log.fileno(), process)
             while httpx.get(f"{url}/readyz").status_code != 200:
                 time.sleep(0.1)
             yield url, process.pid
@@ -136,25 +171,35 @@ def _memory(process: int) -> int:
     return 1024 * int(text.split("VmRSS:")[1].split()[0])
 
 
-def _address(log: int) -> str:
+def _address(log: int, process: subprocess.Popen[bytes]) -> str:
     import os
 
     while True:
-        text = os.pread(log, 4_096, 0).decode()
+        text = os.pread(log, 65_536, 0).decode()
+        if process.poll() is not None:
+            raise SystemExit(f"It did not start: {text}")
         if "Listening at " in text and " (Ctrl-C" in text:
             return text.split("Listening at ")[1].split(" ")[0]
         time.sleep(0.05)
 
 
+def _lines(file: Path) -> Iterator[str]:
+    """Of a file or of the same one packed."""
+    packed = file.with_name(f"{file.name}.gz")
+    with (
+        gzip.open(packed, "rt", encoding="utf-8")
+        if packed.is_file()
+        else file.open(encoding="utf-8") as lines
+    ):
+        yield from lines
+
+
 def _ingest(data: Path, index: Path, folder: Path, most: int) -> None:
     """One file per document, as a user's folder is."""
     folder.mkdir()
-    with (data / "corpus.jsonl").open(encoding="utf-8") as lines:
-        for number, line in zip(range(most), lines, strict=False):
-            row = json.loads(line)
-            (folder / f"{number}.txt").write_text(
-                f"{row.get('title', '')}\n\n{row['text']}", encoding="utf-8"
-            )
+    for number, line in zip(range(most), _lines(data / "corpus.jsonl"), strict=False):
+        row = json.loads(line)
+        (folder / f"{number}.txt").write_text(f"{row.get('title', '')}\n\n{row['text']}", encoding="utf-8")
     subprocess.run(
         [sys.executable, "-m", "crossrag", "ingest", str(folder), "--index", str(index)],
         check=True,

@@ -151,6 +151,29 @@ def test_keys_take_turns() -> None:
     assert sorted(waits)[5] < 0.02
 
 
+def test_a_burst_before_anything_is_known_is_bounded() -> None:
+    """One model on few cores answers four a second, whatever the permits: what waits must be of it."""
+
+    async def run() -> tuple[int, int]:
+        admission = Admission(permits=16, queue_seconds=5)
+        asked = [asyncio.create_task(admission.enter("a")) for _ in range(200)]
+        await asyncio.sleep(0)
+        waiting, known = admission.waiting, admission.seconds
+        for task in asked:
+            task.cancel()
+        said = await asyncio.gather(*asked, return_exceptions=True)
+        assert sum(isinstance(one, Overloaded) for one in said) >= 160
+        first = admission.seconds
+        await admission.enter("b")
+        admission.leave("b", 0.1)
+        assert admission.seconds < first / 1.9, "the first to end says more than a guess"
+        return waiting, int(known)
+
+    waiting, known = asyncio.run(run())
+    assert waiting <= 20
+    assert known == 4
+
+
 def test_admission_keeps_no_count_of_who_gave_up() -> None:
     async def run() -> None:
         admission = Admission(permits=1, queue_seconds=100)

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 _FIRST_GUESS = 0.25
-"""Seconds that a request takes, before one has ended."""
+"""Seconds that a request alone takes, before one has ended; all permits at once share the same processors."""
 _MEMORY = 0.1
 """Weight of the newest duration in the mean."""
 _MOST_WAITING = 1_024
@@ -51,9 +51,10 @@ class Admission:
         self._share = max(1, permits - max(1, permits // 4)) if permits > 1 else 1
         self._keys: defaultdict[str, _Key] = defaultdict(_Key)
         self._virtual = 0.0
+        self._ended = 0
         self.running = 0
         self.waiting = 0
-        self.seconds = _FIRST_GUESS
+        self.seconds = _FIRST_GUESS * permits
         """Mean duration of a request, of late."""
 
     @property
@@ -109,7 +110,8 @@ class Admission:
     def leave(self, key: str, seconds: float | None) -> None:
         """Give a permit back; `seconds` is how long it was held, None where that says nothing."""
         if seconds is not None:
-            self.seconds += _MEMORY * (seconds - self.seconds)
+            self._ended += 1
+            self.seconds += max(_MEMORY, 1 / (self._ended + 1)) * (seconds - self.seconds)
         self.running -= 1
         self._keys[key].running -= 1
         self._tidy(key)
