@@ -110,19 +110,9 @@ def ingest(
             ingestion.show_plan(rag.plan(*paths, selection=selection), as_json=as_json)
             return
         prepares = ingestion.chosen(rag.settings, engine)
-        with show.ingest_progress() as progress, ingestion.talking(prepares):
-            report = rag.ingest(
-                *paths,
-                selection=selection,
-                rebuild=rebuild,
-                fail_fast=fail_fast,
-                engine=prepares,
-                progress=progress,
-            )
+        report = ingestion.once(rag, paths, selection, prepares, rebuild=rebuild, fail_fast=fail_fast)
         show.report(report, as_json=as_json)
         if watch:
-            rag.close()
-            show.talk("Watching for changes; Ctrl-C ends it.")
             ingestion.watch(rag, paths, selection, engine=prepares, as_json=as_json)
     if report.failed:
         raise typer.Exit(6)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from crossrag.pipeline import Rag
     from crossrag.planning import Plan, Selection
     from crossrag.preparing import Engine
+    from crossrag.types import IngestReport
 
 
 def chosen(settings: Settings, name: str) -> Engine | None:
@@ -39,6 +40,27 @@ def chosen(settings: Settings, name: str) -> Engine | None:
 def talking(engine: Engine | None) -> AbstractContextManager[object]:
     """Ray prints what happens to its workers on standard output, which is for data."""
     return nullcontext() if engine is None else redirect_stdout(sys.stderr)
+
+
+def once(
+    rag: Rag,
+    paths: Sequence[Path],
+    selection: Selection,
+    engine: Engine | None,
+    *,
+    rebuild: bool,
+    fail_fast: bool,
+) -> IngestReport:
+    """Ingest, and show how far it is."""
+    with show.ingest_progress() as progress, talking(engine):
+        return rag.ingest(
+            *paths,
+            selection=selection,
+            rebuild=rebuild,
+            fail_fast=fail_fast,
+            engine=engine,
+            progress=progress,
+        )
 
 
 def show_plan(plan: Plan, *, as_json: bool) -> None:
@@ -72,6 +94,8 @@ def watch(
     """Ingest whenever something changes below the paths, until Ctrl-C. Between two runs the index is free."""
     from crossrag import watching
 
+    rag.close()
+    show.talk("Watching for changes; Ctrl-C ends it.")
     for _ in watching.changes(paths, ignored=rag.settings.index.path):
         try:
             with talking(engine):

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ReadConsistency = Literal["one", "majority", "quorum", "all"]
+_CONSISTENCY = {"one": None} | {str(kind): kind for kind in models.ReadConsistencyType}
 
 
 class QdrantStore:
@@ -118,17 +119,12 @@ class QdrantStore:
             on_disk=on_disk,
             tenant_shards=tenant_shards,
         )
-        self._consistency = (
-            None if read_consistency == "one" else models.ReadConsistencyType(read_consistency)
-        )
+        self._consistency = _CONSISTENCY[read_consistency]
         self._connection: Connection | None = Connection(server, client)
         try:
+            made = identity or uuid4().hex
             self._collection = Collection(
-                self._opened,
-                collection,
-                shape=shape,
-                fingerprint=fingerprint,
-                identity=identity or uuid4().hex,
+                self._opened, collection, shape=shape, fingerprint=fingerprint, identity=made
             )
             found = self._found(create=create, beside=beside)
             # Its own name: what the alias means may change between two requests.
