@@ -123,7 +123,7 @@ def test_status_doctor_and_config(indexed: Path) -> None:
         (["ask", "how to restore a backup", "--set", "generator.model=openai:m"], 5, "OPENAI_API_KEY"),
         (["search", "x", "--set", "reranking.topk=3"], 7, "Did you mean 'top_k'"),
         (["search", "x", "--set", "reranking.top_k=many"], 7, "reranking.top_k"),
-        (["search", "x", "--set", "index.store=pinecone"], 7, "Choices: edge"),
+        (["search", "x", "--set", "index.store=pinecone"], 7, "Choices: adopted, edge"),
         (["search", "x", "--set", "chunking.size=500"], 7, "--rebuild"),
         (["ask", "x", "--config", "none.toml"], 7, "none.toml"),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -127,15 +127,19 @@ def run(
     show.columns(markdown.table(content))
     for line in _summary(content):
         print(line)
+    _tell_what_judges_spent(judges)
+    show.talk(
+        f"Report: {out / 'report.md'}" if out else "With --out FOLDER: the whole report, figures, runs."
+    )
+
+
+def _tell_what_judges_spent(judges: Iterable[object]) -> None:
     for judge in judges:
         if spent := getattr(judge, "spent", None):
             show.talk(
                 f"The judge was asked {spent.requests} times: {spent.prompt_tokens} tokens read, "
                 f"{spent.completion_tokens} written."
             )
-    show.talk(
-        f"Report: {out / 'report.md'}" if out else "With --out FOLDER: the whole report, figures, runs."
-    )
 
 
 @eval_app.command(epilog="Example: crossrag eval compare before/report.json after/report.json")
