@@ -128,9 +128,7 @@ def run(
     for line in _summary(content):
         print(line)
     _tell_what_judges_spent(judges)
-    show.talk(
-        f"Report: {out / 'report.md'}" if out else "With --out FOLDER: the whole report, figures, runs."
-    )
+    show.talk(f"Report: {out / 'report.md'}" if out else "With --out FOLDER: the whole report, figures.")
 
 
 def _tell_what_judges_spent(judges: Iterable[object]) -> None:
