@@ -44,16 +44,19 @@ def children_of(pid: int) -> set[int]:
     return found
 
 
+_BEFORE: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def _others() -> None:
+    """Whoever tested before may have left children, which are none of ours."""
+    _BEFORE.clear()
+    _BEFORE.update(children_of(os.getpid()))
+
+
 def parsers() -> set[int]:
-    """Our children that parse; whoever tested before may have left some of another kind."""
-    return {pid for pid in children_of(os.getpid()) if b"crossrag.loading.worker" in _command(pid)}
-
-
-def _command(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
+    """Children that came since the test began."""
+    return children_of(os.getpid()) - _BEFORE
 
 
 def is_running(pid: int) -> bool:

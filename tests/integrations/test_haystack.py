@@ -172,6 +172,8 @@ def test_filters_are_translated(operator: str, value: Any, means: dict[str, Any]
         {"field": "meta.year", "operator": "~", "value": 3},
         {"field": "meta.year", "operator": "=="},
         {"operator": "XOR", "conditions": []},
+        {"field": "meta.year", "value": 3},
+        {"field": "id", "operator": "==", "value": "a"},
     ],
 )
 def test_a_filter_without_meaning_is_refused(wrong: dict[str, Any]) -> None:

@@ -150,4 +150,6 @@ def test_a_filter_without_meaning_is_refused() -> None:
     like = MetadataFilter(key="team", value="blu", operator=FilterOperator.TEXT_MATCH)
     with pytest.raises(UsageError, match="text_match"):
         where(MetadataFilters(filters=[MetadataFilters(filters=[like])]))
+    with pytest.raises(UsageError, match="NOT of no filters"):
+        where(MetadataFilters(filters=[], condition="not"))
     assert where(MetadataFilters(filters=[])) == {}

@@ -277,6 +277,7 @@ def _positive(top_k: int) -> int:
 
 # --- filters
 
+_FILTER_HINT = 'Example: {"field": "meta.year", "operator": ">=", "value": 2020}'
 _COMPARED = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 
 
@@ -286,6 +287,8 @@ def where(filters: Mapping[str, Any] | None) -> Where | None:
     Raises:
         UsageError: An operator has no meaning there.
     """
+    if filters and "operator" not in filters and {"field", "conditions"} & filters.keys():
+        raise UsageError(f"The filter {dict(filters)!r} has no operator", hint=_FILTER_HINT)
     if not filters or "operator" not in filters:
         return filters
     operator = str(filters["operator"])
@@ -297,7 +300,12 @@ def where(filters: Mapping[str, Any] | None) -> Where | None:
     if "field" not in filters or "value" not in filters:
         raise UsageError(
             f"The filter {filters!r} lacks field or value",
-            hint='Example: {"field": "meta.year", "operator": ">=", "value": 2020}',
+            hint=_FILTER_HINT,
+        )
+    if filters["field"] in {"id", "content", "score"}:
+        raise UsageError(
+            f"The filter asks for the document's own {filters['field']!r}; an index knows metadata alone",
+            hint=_FILTER_HINT,
         )
     key, value = str(filters["field"]).removeprefix("meta."), filters["value"]
     if operator in _COMPARED:

@@ -213,6 +213,8 @@ def where(filters: MetadataFilters) -> Where:
         UsageError: An operator has no meaning there, such as `text_match`.
     """
     parts = [where(one) if isinstance(one, MetadataFilters) else _condition(one) for one in filters.filters]
+    if not parts and filters.condition == FilterCondition.NOT:
+        raise UsageError("A NOT of no filters leaves nothing out", hint="Name what is to be left out")
     if not parts:
         return {}
     if filters.condition == FilterCondition.NOT:

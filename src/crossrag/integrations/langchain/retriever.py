@@ -191,7 +191,7 @@ def _settings(settings: Settings, wanted: Wanted) -> Settings:
     """Those of the index, but for what is wanted of this one search."""
     kinds = {"similarity_score_threshold": "similarity"}
     said = {
-        "fetch_k": wanted.fetch_k,
+        "fetch_k": None if wanted.fetch_k is None else max(wanted.fetch_k, wanted.k),
         "lambda_mult": wanted.lambda_mult,
         "search_type": kinds.get(str(wanted.search_type), wanted.search_type),
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_core.documents import Document
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 SCORE = "relevance_score"
 """Key of the metadata that holds the relevance, as LangChain's other rerankers write it."""
+TRUNCATED = "rerank_truncated"
+"""Key that is there, and true, where the reranker did not see the end of a text."""
 _INTERNAL = ("generation", "minhash")
 
 
@@ -28,6 +31,8 @@ class Scored(NamedTuple):
 
     document: Document
     relevance: float | None
+    truncated: bool = False
+    """Whether its end was beyond what the reranker reads."""
 
 
 def models(rag: Rag | None, reranker: object) -> Rag:
@@ -59,7 +64,11 @@ def best_first(rag: Rag, query: str, documents: Sequence[Document]) -> list[Scor
         return []
     said = rag.rerank(query, [document.page_content for document in documents])
     return [
-        Scored(documents[place], said.relevance[place] if math.isfinite(said.relevance[place]) else None)
+        Scored(
+            documents[place],
+            said.relevance[place] if math.isfinite(said.relevance[place]) else None,
+            truncated=said.truncated[place],
+        )
         for place in order(said)
     ]
 
@@ -89,9 +98,10 @@ def diverse(rag: Rag, scored: Sequence[Scored], *, count: int, lambda_mult: floa
 
 
 def with_score(scored: Scored) -> Document:
-    """A copy that holds the relevance in its metadata."""
-    document, relevance = scored
-    return document.model_copy(update={"metadata": {**document.metadata, SCORE: relevance}})
+    """A copy that holds the relevance in its metadata, and whether the end was not read."""
+    document, relevance, truncated = scored
+    cut = {TRUNCATED: True} if truncated else {}
+    return document.model_copy(update={"metadata": {**deepcopy(document.metadata), SCORE: relevance, **cut}})
 
 
 def of_candidate(candidate: Candidate) -> Document:
@@ -102,5 +112,6 @@ def of_candidate(candidate: Candidate) -> Document:
     return Document(
         id=candidate.chunk.id,
         page_content=candidate.chunk.text,
-        metadata={**metadata, SCORE: candidate.scores.relevance},
+        metadata={**metadata, SCORE: candidate.scores.relevance}
+        | ({TRUNCATED: True} if candidate.truncated else {}),
     )

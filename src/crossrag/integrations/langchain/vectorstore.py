@@ -30,7 +30,7 @@ class QdrantVectorStore(langchain_qdrant.QdrantVectorStore):
     `index_name` is the collection's name; documents that are added again replace themselves, since their ids
     are made of source, place and text; and `as_retriever` gives a `CrossEncoderRetriever` over this store,
     so that `search_type="mmr"` chooses after reranking, and `lambda_mult=1` is pure relevance
-    (langchain_qdrant 1.1 takes it for pure diversity).
+    (langchain_qdrant 1.1 takes it for pure diversity, and so does `max_marginal_relevance_search` here).
     """
 
     @classmethod
