@@ -14,10 +14,11 @@ from langchain_core.documents import Document
 
 from crossrag.config import load_settings
 from crossrag.diversity import diversify
+from crossrag.integrations import ranking
 from crossrag.pipeline import Rag
 
 if TYPE_CHECKING:
-    from crossrag.types import Candidate, Relevance
+    from crossrag.types import Candidate
 
 SCORE = "relevance_score"
 """Key of the metadata that holds the relevance, as LangChain's other rerankers write it."""
@@ -60,25 +61,8 @@ def best_first(rag: Rag, query: str, documents: Sequence[Document]) -> list[Scor
         UsageError: There is no reranker.
         ModelError: It failed.
     """
-    if not documents:
-        return []
-    said = rag.rerank(query, [document.page_content for document in documents])
-    return [
-        Scored(
-            documents[place],
-            said.relevance[place] if math.isfinite(said.relevance[place]) else None,
-            truncated=said.truncated[place],
-        )
-        for place in order(said)
-    ]
-
-
-def order(said: Relevance) -> list[int]:
-    """Positions, best first. Scores that differ behind the fifth decimal are equal, as in every search."""
-    return sorted(
-        range(len(said.logit)),
-        key=lambda place: -round(said.logit[place], 5) if math.isfinite(said.logit[place]) else math.inf,
-    )
+    read = ranking.rerank(rag, query, [document.page_content for document in documents])
+    return [Scored(documents[one.place], one.relevance, truncated=one.truncated) for one in read]
 
 
 def kept(scored: Sequence[Scored], threshold: float | None) -> list[Scored]:
