@@ -5,19 +5,17 @@ Keys and addresses are the business of the provider's package. Vectors are broug
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from crossrag.errors import ConfigError, MissingExtraError, ModelError
+from crossrag import providers
+from crossrag.errors import ModelError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_SECRET = re.compile(r"[A-Za-z0-9_\-]{20,}")
-_LONGEST_QUOTE = 300
 _OPTIONS: dict[str, dict[str, Any]] = {"openai": {"check_embedding_ctx_length": False}}
 """By provider: langchain_openai else counts tokens with tables that it downloads. Chunks are short enough."""
 _NAMES = ("model", "model_name", "model_id")
@@ -107,24 +105,15 @@ def _named(model: Any) -> str:
 def _made(name: str) -> Any:
     from langchain.embeddings import init_embeddings
 
-    try:
-        return init_embeddings(name, **_OPTIONS.get(name.partition(":")[0], {}))
-    except ImportError as error:
-        raise MissingExtraError(
-            f"langchain:{name} needs a package of its provider: {error}",
-            hint="Install the package that is named there",
-        ) from None
-    except ValueError as error:
-        first = str(error).splitlines()[0]
-        raise ConfigError(f"langchain:{name}: {first}", hint="Write langchain:PROVIDER:MODEL") from None
-    except Exception as error:  # noqa: BLE001 - most often a key that is missing; it may be quoted there
-        failure = _failure(name, error)
-    raise failure
+    options = _OPTIONS.get(name.partition(":")[0], {})
+    return providers.made(
+        name, lambda: init_embeddings(name, **options), failed=lambda error: _failure(name, error)
+    )
 
 
 def _failure(name: str, error: Exception) -> ModelError:
     """The same for the caller, without what may be a key."""
-    quoted = _SECRET.sub("…", " ".join(str(error).split()))[:_LONGEST_QUOTE].rstrip(".")
+    quoted = providers.quoted(error).rstrip(".")
     return ModelError(
         f"{name} failed with {type(error).__name__}: {quoted}",
         hint="Check model, key and address of the provider",

@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from crossrag import caller
-from crossrag.errors import ConfigError, GeneratorError, MissingExtraError
+from crossrag import caller, providers
+from crossrag.errors import GeneratorError
 
 if TYPE_CHECKING:
     from crossrag.types import Context, Turn
@@ -43,8 +43,6 @@ _STILL_GOING = {"", "none", "null", "not_finished", "in_progress"}
 _SAID_BY = ("finish_reason", "stop_reason", "stopReason", "done_reason")
 _PASSES = re.compile("Timeout|Connect|RateLimit|Overloaded|Unavailable|InternalServer")
 """Names of errors that may not come again."""
-_SECRET = re.compile(r"[A-Za-z0-9_\-]{20,}")
-_LONGEST_QUOTE = 300
 
 
 class LangChainGenerator:
@@ -121,19 +119,11 @@ class LangChainGenerator:
 def _made(name: str, options: dict[str, Any]) -> Any:
     from langchain.chat_models import init_chat_model
 
-    try:
-        return init_chat_model(name, **options)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"langchain:{name} needs a package of its provider: {error}",
-            hint="Install the package that is named there",
-        ) from None
-    except ValueError as error:
-        first = str(error).splitlines()[0]
-        raise ConfigError(f"langchain:{name}: {first}", hint="Write langchain:PROVIDER:MODEL") from None
-    except Exception as error:  # noqa: BLE001 - most often a key that is missing; it may be quoted there
-        failure = _failure(name, error, started=False)
-    raise failure
+    return providers.made(
+        name,
+        lambda: init_chat_model(name, **options),
+        failed=lambda error: _failure(name, error, started=False),
+    )
 
 
 def _end(chunk: Any) -> str:
@@ -152,7 +142,7 @@ def _failure(name: str, error: Exception, *, started: bool) -> GeneratorError:
     kind = type(error).__name__
     status = getattr(error, "status_code", None)
     passes = status == 429 or (isinstance(status, int) and status >= 500) or bool(_PASSES.search(kind))
-    quoted = _SECRET.sub("…", " ".join(str(error).split()))[:_LONGEST_QUOTE]
+    quoted = providers.quoted(error)
     begun = "The answer is incomplete: " if started else ""
     return GeneratorError(
         f"{begun}{name} failed with {kind}: {quoted}",
