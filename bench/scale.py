@@ -306,9 +306,9 @@ def extrapolated(rows: Sequence[dict[str, Any]]) -> list[str]:
     graph = line_through(sizes, [float(row["graph"]["worked"]) for row in rows])
     lines = [
         f"Straight lines through these {len(rows)} sizes: {disk_line[0]:,.0f} bytes on disk for each chunk;",
-        "of a",
-        f"query {plain[1]:.1f} ms of a processor and {1e3 * plain[0]:.2f} µs for each chunk, with a graph",
-        f"{graph[1]:.1f} ms and {1e3 * graph[0]:.2f} µs. On paper, for one copy, one shard, one processor:",
+        f"of a query {plain[1]:.1f} ms of a processor and {1e3 * plain[0]:.2f} µs for each chunk,",
+        f"with a graph {graph[1]:.1f} ms and {1e3 * graph[0]:.2f} µs.",
+        "On paper, for one copy, one shard, one processor:",
         "",
         "| chunks | on disk | vectors, float32 | vectors, int8 | a query | with a graph, at most |",
         "|---|---|---|---|---|---|",
