@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from crossrag.evaluation.dataset import Dataset
 
 RELEVANT_FROM = {"trec-dl19": 2}
-MOST = {"anthropic-docs": 25}
-"""Questions about corpora of documents so long that reading a hundred of them takes many seconds."""
+QUESTIONS = 100
+OWN = {"scifact": 300, "anthropic-docs": 50}
+"""All questions where published figures are of all; fewer where reading a hundred documents takes many seconds."""
 MANY = 100
 """Files of a folder beyond which only those asked about and fifty others are ingested."""
 
@@ -50,7 +51,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="see above")
-    parser.add_argument("--questions", type=int, default=300, help="most questions per set")
+    parser.add_argument("--questions", type=int, help="most questions per set; else 100, of scifact all")
     parser.add_argument("--claims", type=int, default=500, help="most labelled claims per set")
     parser.add_argument("--sets", nargs="*", help="only these, such as ir/scifact rag/squad grounding")
     parser.add_argument(
@@ -74,8 +75,8 @@ def main() -> None:
     command = " ".join(["python", *sys.argv])
     head = (
         f"Measured on {today}, {report.machine()}, with `{command}`, in {minutes:.0f} minutes"
-        " (what an earlier run had measured is remembered). At most "
-        f"{arguments.questions} questions per set, the same ones in every run."
+        f" (what an earlier run had measured is remembered). At most {arguments.questions or QUESTIONS}"
+        f" questions per set{'' if arguments.questions else ', all 300 of scifact'}, the same ones in every run."
     )
     page.write(arguments.out, head=head, retrieval=retrieval, folders=folders, labels=labels)
 
@@ -116,7 +117,7 @@ def _told(what: str) -> running.Progress:
 
 def _corpus(folder: Path, arguments: argparse.Namespace, journal: Journal) -> Iterator[dict[str, Any]]:
     whole = read_dataset(folder, relevant_from=RELEVANT_FROM.get(folder.name, 1))
-    data = running.sampled(whole, min(arguments.questions, MOST.get(folder.name, arguments.questions)))
+    data = running.sampled(whole, arguments.questions or OWN.get(folder.name, QUESTIONS))
     settings = _settings(arguments.cache / "none", arguments)
     progress = _told(folder.name)
     with running.opened(folder, settings, progress=progress) as found:
@@ -153,7 +154,7 @@ def _listed(path: Path) -> dict[str, list[str]]:
 
 
 def _folder(folder: Path, arguments: argparse.Namespace, journal: Journal) -> dict[str, Any]:
-    data = running.sampled(_available(folder), arguments.questions)
+    data = running.sampled(_available(folder), arguments.questions or QUESTIONS)
     files = _needed(folder / "docs", data)
     place = arguments.cache / f"index-{folder.name}-{key([str(file) for file in files])[:8]}"
     progress = _told(folder.name)

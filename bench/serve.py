@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -74,23 +74,30 @@ def _report(arguments: argparse.Namespace, index: Path, questions: list[str]) ->
     )
     yield f"Shared batches against one at a time, by number of clients: {', '.join(ratios)}."
     if arguments.overload:
+        capacity = max(served.values()) / arguments.seconds
         yield ""
-        yield from _overload(index, questions, arguments.overload)
+        yield from _overload(index, questions, 10 * capacity, arguments.overload)
 
 
-def _overload(index: Path, questions: list[str], seconds: float) -> Iterator[str]:
+def _overload(index: Path, questions: list[str], rate: float, seconds: float) -> Iterator[str]:
     with _serving(index, {"server.queue_seconds": "5"}) as (url, process):
-        before = _memory(process)
-        found = asyncio.run(_ask(url, questions, 200, seconds))
-        grown = _memory(process) - before
-        after = asyncio.run(_ask(url, questions, 1, 5))
+        asyncio.run(_ask(url, questions, 1, 5))
+        memory = [_memory(process)]
+        found = asyncio.run(_arrive(url, questions, rate, seconds, lambda: memory.append(_memory(process))))
+        after = asyncio.run(_ask(url, questions, 1, 10))
     refused = sorted(took for status, took in found if status in {429, 503})
     counts = dict(sorted(Counter(status for status, _ in found).items()))
-    yield f"Overload, 200 clients for {seconds:.0f} s, queue of 5 s: {counts};"
+    yield f"Overload, ten times as many as can be served ({rate:.0f} a second) for {seconds:.0f} s,"
+    yield f"at most 5 s of queue: {counts};"
     if refused:
         yield f"refused in p50 {_at(refused, 0.5):.3f} s, p99 {_at(refused, 0.99):.3f} s;"
-    yield f"served: {_row(found, seconds)}; memory grew by {grown / 1e6:.0f} MB;"
-    yield f"one client afterwards: {_row(after, 5)}."
+    yield f"served | {_row(found, seconds)} |;"
+    quarter = max(memory[: max(1, len(memory) // 4)])
+    yield (
+        f"memory {memory[0] / 1e6:.0f} MB before, at most {quarter / 1e6:.0f} MB in the first quarter and"
+        f" {max(memory) / 1e6:.0f} MB at all;"
+    )
+    yield f"one client afterwards | {_row(after, 10)} |."
 
 
 async def _ask(
@@ -114,6 +121,32 @@ async def _ask(
     limits = httpx.Limits(max_connections=clients)
     async with httpx.AsyncClient(timeout=600, limits=limits) as http:
         await asyncio.gather(*(client(http) for _ in range(clients)))
+    return found
+
+
+async def _arrive(
+    url: str, questions: list[str], rate: float, seconds: float, watch: Callable[[], None]
+) -> list[tuple[int, float]]:
+    """As `_ask`, but a request comes when its time has come, whatever became of those before it."""
+    found: list[tuple[int, float]] = []
+    began = time.monotonic()
+
+    async def one(http: httpx.AsyncClient, number: int) -> None:
+        await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
+        started = time.monotonic()
+        question = questions[number % len(questions)]
+        reply = await http.post(f"{url}/api/v1/search", json={"query": question})
+        found.append((reply.status_code, time.monotonic() - started))
+
+    async def watching() -> None:
+        while True:
+            watch()
+            await asyncio.sleep(1)
+
+    async with httpx.AsyncClient(timeout=600, limits=httpx.Limits(max_connections=1_000)) as http:
+        watched = asyncio.ensure_future(watching())
+        await asyncio.gather(*(one(http, number) for number in range(int(rate * seconds))))
+        watched.cancel()
     return found
 
 
