@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 RELEVANT_FROM = {"trec-dl19": 2}
 QUESTIONS = 100
 OWN = {"scifact": 300, "anthropic-docs": 50}
-"""All questions where published figures are of all; fewer where reading a hundred documents takes many seconds."""
+"""All questions where published figures are of all; fewer where reading a hundred documents takes long."""
 MANY = 100
 """Files of a folder beyond which only those asked about and fifty others are ingested."""
 
@@ -76,7 +76,8 @@ def main() -> None:
     head = (
         f"Measured on {today}, {report.machine()}, with `{command}`, in {minutes:.0f} minutes"
         f" (what an earlier run had measured is remembered). At most {arguments.questions or QUESTIONS}"
-        f" questions per set{'' if arguments.questions else ', all 300 of scifact'}, the same ones in every run."
+        f" questions per set{'' if arguments.questions else ', all 300 of scifact'}, the same ones in"
+        " every run."
     )
     page.write(arguments.out, head=head, retrieval=retrieval, folders=folders, labels=labels)
 
