@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 RELEVANT_FROM = {"trec-dl19": 2}
 QUESTIONS = 100
-OWN = {"scifact": 300, "anthropic-docs": 50}
+OWN = {"scifact": 300, "anthropic-docs": 25}
 """All questions where published figures are of all; fewer where reading a hundred documents takes long."""
 MANY = 100
 """Files of a folder beyond which only those asked about and fifty others are ingested."""
