@@ -3,49 +3,40 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Iterator, Sequence
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from crossrag.answering import OUT_OF_TIME, stream_answer
+from crossrag.answering import stream_answer
 from crossrag.errors import GeneratorError
 from crossrag.prompt import NO_ANSWER
 from crossrag.testing import CannedGenerator, OverlapGrounder
 from crossrag.types import (
-    Answer,
-    Cited,
-    Claimed,
     Context,
     Delta,
     Done,
     Event,
-    Retrieved,
     Turn,
-    Unsupported,
 )
 from crossrag.verification import Verification
 
-from .answers import NOTHING_RANKED, CutGenerator, FailingGrounder, answer, context, events
-
-CHECKED = Verification(grounder=OverlapGrounder(), threshold=0.6)
-DROPPING = Verification(grounder=OverlapGrounder(), threshold=0.6, policy="drop")
-AGAIN = Verification(grounder=OverlapGrounder(), threshold=0.6, policy="regenerate")
-BACKUPS = context(
-    "A backup is written every night at two. It is kept for thirty days.",
-    "To restore a backup, stop the service. Then run the restore command.",
-    start=100,
+from .answers import (
+    AGAIN,
+    BACKUPS,
+    CHECKED,
+    DROPPING,
+    FALSE,
+    NOTHING_RANKED,
+    TRUE,
+    CutGenerator,
+    FailingGrounder,
+    answer,
+    check,
+    context,
+    events,
+    kinds,
 )
-TRUE = "A backup is written each night at two [1]."
-FALSE = "Elephants ate all of the tapes yesterday [1]."
-
-
-def kinds(found: Sequence[Event]) -> list[str]:
-    return [type(event).__name__ for event in found]
-
 
 # --- what is found out about a claim ----------------------------------------------------------------------
 
@@ -332,74 +323,6 @@ def test_half_a_second_answer_leaves_the_first_with_its_marks(generator: Learnin
     assert said.notices == (f"The answer could not be written again: {why}",)
 
 
-class Slow:
-    """Writes its pieces with a pause before each, and knows whether it was closed."""
-
-    fingerprint = "slow"
-
-    def __init__(self, *pieces: str, pause: float) -> None:
-        self._pieces, self._pause = pieces, pause
-        self.closed = threading.Event()
-
-    def stream(self, question: str, context: Context, history: Sequence[Turn] = ()) -> Iterator[str]:  # noqa: ARG002
-        try:
-            for piece in self._pieces:
-                time.sleep(self._pause)
-                yield piece
-        finally:
-            self.closed.set()
-
-
-def test_what_is_written_by_the_deadline_is_the_answer() -> None:
-    generator = Slow(f"{TRUE} ", *["More. "] * 1000, pause=0.05)
-    begun = time.monotonic()
-    said = answer([], BACKUPS, generator=generator, deadline=begun + 0.4)
-    assert time.monotonic() - begun < 2.0
-    assert said.text.startswith(TRUE)
-    assert (said.status, said.degraded) == ("partial", ("answer",))
-    assert generator.closed.wait(5)
-
-
-def test_without_a_word_by_the_deadline_there_is_none() -> None:
-    generator = Slow(TRUE, pause=1.0)
-    said = answer([], BACKUPS, generator=generator, deadline=time.monotonic() + 0.1)
-    assert (said.text, said.status, said.degraded) == (OUT_OF_TIME, "no_answer", ("answer",))
-    assert generator.closed.wait(5)
-
-
-def test_a_model_that_has_begun_has_all_the_time() -> None:
-    generator = Slow("A backup is ", "written each ", "night at two [1].", pause=0.2)
-    said = answer([], BACKUPS, generator=generator, fallback=CannedGenerator([FALSE]), deadline=soon(0.9))
-    assert (said.text, said.degraded) == ("A backup is written each night at two [1].", ())
-
-
-def test_a_model_that_has_not_begun_leaves_time_for_the_fallback() -> None:
-    generator = Slow(FALSE, pause=2.0)
-    said = answer([], BACKUPS, generator=generator, fallback=CannedGenerator([TRUE]), deadline=soon(0.5))
-    assert (said.text, said.degraded) == (TRUE, ("llm",))
-
-
-def test_where_both_are_too_slow_no_quotes_are_claimed() -> None:
-    slow = Slow(TRUE, pause=2.0)
-    said = answer([], BACKUPS, generator=slow, fallback=Slow(TRUE, pause=2.0), deadline=soon(0.3))
-    assert (said.text, said.status, said.degraded) == (OUT_OF_TIME, "no_answer", ("llm", "answer"))
-    assert "The language model failed: It wrote nothing in time" in said.notices
-
-
-def soon(seconds: float) -> float:
-    return time.monotonic() + seconds
-
-
-def test_a_reader_who_leaves_closes_the_generator() -> None:
-    for deadline in (None, time.monotonic() + 60):
-        generator = Slow(*["More. "] * 1000, pause=0.01)
-        stream = stream_answer("q", BACKUPS, generator=generator, ranking=NOTHING_RANKED, deadline=deadline)
-        assert isinstance(next(stream), Retrieved)
-        next(stream)
-        stream.close()  # type: ignore[attr-defined]
-        assert generator.closed.wait(5)
-
-
 # --- refusals ---------------------------------------------------------------------------------------------
 
 
@@ -421,68 +344,3 @@ def test_half_an_answer_is_partial() -> None:
     said = answer([f"{TRUE} The documents do not say how much it costs."], BACKUPS, verification=CHECKED)
     assert said.status == "partial"
     assert said.reasons == ("The documents do not contain all that was asked",)
-
-
-# --- promise 22: whatever a model says, the citations are real --------------------------------------------
-
-LIES = st.lists(
-    st.sampled_from(
-        [
-            "[1]",
-            "[2]",
-            "[3]",
-            " [99]",
-            "[0]",
-            "[1,2,7]",
-            ". ",
-            "A backup",
-            " is kept",
-            ' "for thirty years"',
-            "\n\n",
-            "- ",
-            " elephants",
-            "Then run the restore command.",
-            "[",
-            "]",
-            " [1",
-            "```",
-            ": ",
-            "\u2060",
-            "é",
-        ]
-    ),
-    max_size=25,
-)
-
-
-@given(LIES, st.sampled_from([CHECKED, DROPPING, AGAIN, Verification()]))
-def test_a_lying_model_cites_nothing_that_is_not_there(pieces: list[str], how: Verification) -> None:
-    check(events(pieces, BACKUPS, verification=how))
-
-
-def check(found: Sequence[Event]) -> Answer:
-    """What holds for every stream of events, whatever the model said."""
-    assert kinds(found)[0] == "Retrieved"
-    assert kinds(found).count("Done") == 1
-    last = found[-1]
-    assert isinstance(last, Done)
-    said = last.answer
-    assert said.text == "".join(event.text for event in found if isinstance(event, Delta))
-    sources = {source.number: source.chunk for source in said.context.sources}
-    assert tuple(event.citation for event in found if isinstance(event, Cited)) == said.citations
-    for citation in said.citations:
-        assert said.text[citation.start : citation.end] == f"[{citation.number}]"
-        chunk = sources[citation.number]
-        assert (citation.document_id, citation.passage_start) == (chunk.document_id, chunk.start)
-        if citation.quote_start is not None:
-            begin = citation.quote_start - chunk.start
-            assert chunk.text[begin : begin + len(citation.quote)] == citation.quote != ""
-    for claim in said.claims:
-        assert said.text[claim.start : claim.end] == claim.text
-        assert set(claim.citations) <= sources.keys()
-    claimed = [event.claim for event in found if isinstance(event, Claimed)]
-    assert [claim for claim in claimed if claim.end > claim.start] == list(said.claims)
-    assert [event.claim for event in found if isinstance(event, Unsupported)] == [
-        claim for claim in claimed if claim.supported is False
-    ]
-    return said

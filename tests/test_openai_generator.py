@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from crossrag.errors import GeneratorError
-from crossrag.generators.openai import OpenAIGenerator
 from crossrag.protocols import Generator
 from crossrag.timed import Timed
-from crossrag.types import Context, Turn
+from crossrag.types import Turn
 
 from .fake_openai import BREAKS, CUTS, DONE, WRONG, FakeOpenAI, Reply, answer, event, refusal, token, words
+from .openai_asking import HELLO, KEY, NOTHING, ask, fail, make
+
+if TYPE_CHECKING:
+    from crossrag.generators.openai import OpenAIGenerator
 
 pytest.importorskip("openai", reason="needs the extra crossrag[openai]")
-
-KEY = "sk-test-0123456789abcdef"
-NOTHING = Context(sources=(), tokens=0)
-HELLO = answer("Hel", "lo ", "[1].")
-
-
-def render(question: str, context: Context, history: Sequence[Turn]) -> list[dict[str, str]]:
-    """A prompt that shows everything it was given."""
-    turns = [{"role": turn.role, "content": turn.text} for turn in history]
-    return [*turns, {"role": "user", "content": f"{question} {len(context.sources)}"}]
 
 
 @pytest.fixture(autouse=True)
@@ -59,32 +47,6 @@ def waits() -> list[float]:
 @pytest.fixture
 def generator(server: FakeOpenAI, waits: list[float]) -> OpenAIGenerator:
     return make(server, sleep=waits.append, jitter=lambda: 1.0)
-
-
-def make(server: FakeOpenAI, **changes: Any) -> OpenAIGenerator:
-    settings: dict[str, Any] = {"base_url": server.base_url, "api_key": KEY, "timeout": 5.0, "sleep": never}
-    return OpenAIGenerator(render=render, **settings | changes)
-
-
-def never(seconds: float) -> None:
-    raise AssertionError(f"slept {seconds} s")
-
-
-def ask(generator: OpenAIGenerator) -> str:
-    return "".join(generator.stream("Why?", NOTHING))
-
-
-def fail(generator: OpenAIGenerator) -> tuple[list[str], GeneratorError]:
-    """The pieces that came before the error, and the error."""
-    pieces: list[str] = []
-
-    def collect() -> None:
-        for piece in generator.stream("Why?", NOTHING):
-            pieces.append(piece)  # noqa: PERF402 - extend() would lose them when the iteration raises
-
-    with pytest.raises(GeneratorError) as caught:
-        collect()
-    return pieces, caught.value
 
 
 # --- what is asked and what comes back --------------------------------------------------------------------
@@ -357,75 +319,3 @@ def test_an_end_that_nobody_knows_is_said(server: FakeOpenAI) -> None:
     for told in (("model-1 stopped with 'fatigue': the answer may be incomplete",), ()):
         timed = Timed(make(server, model="model-1").stream("Why?", NOTHING), None, of="x")
         assert (list(timed), timed.told) == (["Yes."], told)
-
-
-# --- nothing left behind, nothing given away --------------------------------------------------------------
-
-
-def test_closing_the_iterator_hangs_up(server: FakeOpenAI) -> None:
-    server.play(Reply(parts=(token("on "),), endless=True))
-    pieces = make(server).stream("Why?", NOTHING)
-    assert next(pieces) == "on "
-    pieces.close()  # type: ignore[attr-defined]
-    assert server.hung_up.wait(5)
-    assert list(pieces) == []
-
-
-@pytest.mark.parametrize(
-    "begun", [(), words("One", end=None)], ids=["before the first byte", "in the middle"]
-)
-def test_an_answer_that_nobody_waits_for_is_hung_up_on(server: FakeOpenAI, begun: tuple[bytes, ...]) -> None:
-    server.play(Reply(parts=begun, silent=True), HELLO)
-    timed = Timed(
-        make(server, sleep=time.sleep, timeout=60.0).stream("Why?", NOTHING),
-        time.monotonic() + 0.5,
-        of="hung up on",
-    )
-    before = threading.active_count()
-    assert list(timed) == (["One"] if begun else [])
-    assert timed.expired
-    assert server.hung_up.wait(5)
-    until = time.monotonic() + 5
-    while threading.active_count() > before and time.monotonic() < until:
-        time.sleep(0.01)
-    # No second request is paid for.
-    assert len(server.requests) == 1
-
-
-def test_long_words_are_cut_and_the_key_leaves_first(server: FakeOpenAI) -> None:
-    server.play(refusal(400, f"{'x' * 290} {KEY} {'y' * 500}"))
-    _, error = fail(make(server))
-    assert "x" * 290 in error.message
-    assert "sk-test" not in str(error)
-    assert len(error.message) < 400
-
-
-def test_the_key_is_nowhere(
-    server: FakeOpenAI, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    tell = f"wrong key: {KEY}"
-    generator = make(server, max_retries=0)
-    leaks = [repr(generator)]
-    for reply in (
-        *(refusal(status, tell) for status in (400, 401, 403, 404, 429, 500)),
-        Reply(parts=(token("One"), event({"error": {"message": tell}}))),
-        Reply(framing="reset"),
-    ):
-        server.play(reply)
-        _, error = fail(generator)
-        assert error.__cause__ is None
-        assert error.__context__ is None
-        leaks += [str(error), repr(error), error.hint]
-    leaks += [caplog.text, *capfd.readouterr()]
-    assert len(server.requests) == 8
-    assert KEY not in "".join(leaks)
-
-
-def test_importing_the_module_loads_no_library() -> None:
-    code = "import sys, crossrag.generators.openai; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    ).stdout.split()
-    assert "crossrag.generators.openai" in loaded
-    assert {"openai", "httpx", "httpx2"}.isdisjoint(loaded)
