@@ -85,4 +85,6 @@ def _shingles(text: str) -> set[str]:
 
 
 def _numbers(text: str) -> Counter[str]:
-    return Counter(word for word in _WORD.findall(text) if any(letter.isdigit() for letter in word))
+    # Most words are letters alone, which is quickly seen.
+    words = (word for word in _WORD.findall(text) if not word.isalpha())
+    return Counter(word for word in words if any(letter.isdigit() for letter in word))
