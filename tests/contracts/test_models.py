@@ -51,7 +51,7 @@ class TestOverlapReranker(RerankerContract):
 
 
 class TestBundledReranker(RerankerContract):
-    @pytest.fixture(scope="class", params=["progressive:bundled", "torch:bundled"])
+    @pytest.fixture(params=["progressive:bundled", "torch:bundled"])
     def reranker(self, request: pytest.FixtureRequest) -> Reranker:
         return load("rerankers", request.param, device="cpu")
 
