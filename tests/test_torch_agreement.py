@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import math
 import statistics
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +15,6 @@ import pytest
 from crossrag.freestanding import first_stage_scores
 from crossrag.registry import load
 from crossrag.training.judged import read_collections
-
-from .test_frozen_quality import ndcg
 
 LISTS, CANDIDATES = 30, 20
 
@@ -45,6 +45,16 @@ def asked(folder: Path) -> list[Asked]:
         )
         for query in sorted(found)[:LISTS]
     ]
+
+
+def ndcg(ranked: Sequence[str], grades: Mapping[str, int]) -> float:
+    """Of the first ten, gains as they are, against the best ten of all that were judged."""
+    found = [grades.get(name, 0) for name in ranked[:10]]
+    ideal = sorted(grades.values(), reverse=True)[:10]
+    gain, best = (
+        sum(grade / math.log2(rank + 1) for rank, grade in enumerate(row, start=1)) for row in (found, ideal)
+    )
+    return gain / best
 
 
 @pytest.mark.shared
