@@ -1,5 +1,5 @@
 # The same commands for people and for CI. Each makes what it needs in .venv; uv is used where it is there.
-.PHONY: demo test test-ragas stress check check-image fix quality bench-serve bench-expansion bench-ingest bench-folders bench-rerank bench-conformance bench-scale clean help
+.PHONY: demo test test-ragas stress check check-image fix quality bench-serve bench-expansion bench-ingest bench-folders bench-rerank bench-gpu bench-conformance bench-scale clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -53,6 +53,9 @@ bench-serve: .venv/.dev $(if $(PEER),.venv/.bench) ## searches per second throug
 
 bench-rerank: .venv/.bench ## our reranker beside other libraries (DATA=folder of BEIR sets, JSON=1 for one object)
 	@$(BIN)/python bench/rerank.py $(if $(DATA),--data $(DATA)) $(if $(JSON),--json)
+
+bench-gpu: .venv/.bench ## the reranker on a GPU beside sentence-transformers (DEVICE=cuda:1, PEAK=TFLOP/s of the card)
+	$(BIN)/python bench/gpu.py $(if $(DEVICE),--device $(DEVICE)) $(if $(PEAK),--peak $(PEAK))
 
 bench-conformance: .venv/.bench ## the conformance suite over other libraries and ours, write docs/conformance.md
 	$(BIN)/python bench/conformance.py --out docs/conformance.md

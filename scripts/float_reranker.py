@@ -12,7 +12,8 @@ import argparse
 import json
 from pathlib import Path
 
-from crossrag.training.export import export, read_config, write_checksums
+from crossrag.exported import read_config
+from crossrag.training.export import export, write_checksums
 from crossrag.training.network import from_exported
 
 

@@ -16,7 +16,9 @@ ALLOWED_MODULES = {
     "loading/front_matter.py": {"yaml"},  # its safe loader, and that without references
     "rerankers/http.py": {"httpx"},
     "stores/qdrant_connection.py": {"httpx"},
+    "rerankers/packed.py": {"torch"},
     "rerankers/sentence_transformers.py": {"torch"},
+    "rerankers/torch.py": {"torch"},
     "training/grounding.py": {"torch"},
     "training/network.py": {"torch"},
     "training/losses.py": {"torch"},

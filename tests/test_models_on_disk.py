@@ -108,6 +108,28 @@ def test_a_gpu_without_its_libraries_is_an_error(monkeypatch: pytest.MonkeyPatch
             used(model)
 
 
+@pytest.mark.parametrize(("device", "number"), [("cuda", 0), ("cuda:1", 1)])
+def test_cuda_is_chosen_where_there_is_one(monkeypatch: pytest.MonkeyPatch, device: str, number: int) -> None:
+    asked = []
+
+    class Session:
+        def __init__(self, _path: str, _options: Any, *, providers: Any) -> None:
+            asked.append(providers)
+
+        def get_providers(self) -> list[str]:
+            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    available = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    model = ProgressiveReranker(BUNDLED, device=device)
+    assert isinstance(model._model._session("layers-1-2.onnx"), Session)
+    assert asked == [[("CUDAExecutionProvider", {"device_id": number}), "CPUExecutionProvider"]]
+    # Without a wish for it, the processor, also where there is a GPU.
+    ProgressiveReranker(BUNDLED)._model._session("layers-1-2.onnx")
+    assert asked[1] == ["CPUExecutionProvider"]
+
+
 def test_the_processor_may_be_named() -> None:
     named, plain = load("embedders", "onnx:bundled", device="cpu"), load("embedders", "onnx:bundled")
     assert named.embed_query("cat").tolist() == plain.embed_query("cat").tolist()

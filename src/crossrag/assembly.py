@@ -119,8 +119,11 @@ def reranker(settings: Settings) -> Reranker | None:
     reranking = settings.reranking
     if reranking.model == "none":
         return None
-    arguments = _endpoint(settings.rerank_http) if reranking.model.partition(":")[0] == "http" else {}
-    arguments |= _device(reranking)
+    backend, arguments = reranking.model.partition(":")[0], dict[str, Any](_device(reranking))
+    if backend == "http":
+        arguments |= _endpoint(settings.rerank_http)
+    elif backend == "torch":
+        arguments |= settings.rerank_torch.model_dump()
     made = registry.load("rerankers", reranking.model, threads=reranking.threads, **arguments)
     return made if reranking.cache is None else CachedReranker(made, reranking.cache.expanduser())
 

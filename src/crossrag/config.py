@@ -164,6 +164,16 @@ class RerankHttpSettings(Section):
     max_retries: int = Field(2, ge=0, le=10, description="further tries when the server is busy")
 
 
+class RerankTorchSettings(Section):
+    """The reranker in torch, for `reranking.model = torch:…`."""
+
+    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto = bf16 on a GPU that has it")
+    compiled: bool = Field(default=False, description="let torch compile it; the first batches wait for that")
+    batch_tokens: int | None = Field(
+        None, ge=512, description="most tokens of a batch; none = 65536 on a GPU, 4096 elsewhere"
+    )
+
+
 class ContextSettings(Section):
     """Passages to the generator's context."""
 
@@ -228,6 +238,7 @@ class Settings(Section):
     retrieval: RetrievalSettings = RetrievalSettings()
     reranking: RerankingSettings = RerankingSettings()
     rerank_http: RerankHttpSettings = RerankHttpSettings()
+    rerank_torch: RerankTorchSettings = RerankTorchSettings()
     context: ContextSettings = ContextSettings()
     generator: GeneratorSettings = GeneratorSettings()
     openai: OpenAISettings = OpenAISettings()

@@ -72,6 +72,15 @@ BACKENDS: dict[Kind, dict[str, Backend]] = {
             bundled="progressive-reranker",
             device=True,
         ),
+        "torch": Backend(
+            "crossrag.rerankers.torch:TorchReranker",
+            "the same folders in torch, for a GPU",
+            model="directory",
+            bundled="progressive-reranker",
+            needs="torch",
+            extra="training",
+            device=True,
+        ),
         "onnx": Backend(
             "crossrag.rerankers.onnx:OnnxReranker",
             "any cross-encoder in a folder with model.onnx and tokenizer.json",

@@ -51,9 +51,9 @@ class TestOverlapReranker(RerankerContract):
 
 
 class TestBundledReranker(RerankerContract):
-    @pytest.fixture
-    def reranker(self) -> Reranker:
-        return load("rerankers", "progressive:bundled")
+    @pytest.fixture(params=["progressive:bundled", "torch:bundled"])
+    def reranker(self, request: pytest.FixtureRequest) -> Reranker:
+        return load("rerankers", request.param, device="cpu")
 
     def test_a_long_question_leaves_room_for_the_passage(self, reranker: Reranker) -> None:
         query = "why " * 3000

@@ -129,6 +129,27 @@ def test_nobody_gets_another_ones_score() -> None:
     assert together, "no batch was shared"
 
 
+class PackedModel(HashModel):
+    """Lays pairs behind each other."""
+
+    batch_tokens = 300
+
+
+def test_pairs_without_padding_go_together_whatever_their_lengths() -> None:
+    model = PackedModel(seconds=0.01, size=100)
+    one = SharedReranker(model, batch_tokens=64)
+    texts = ["x" * length for length in (1, 50, 2, 3, 4, 5)]
+    questions = [f"question {number}" for number in range(12)]
+    with ThreadPoolExecutor(12) as threads:
+        told = list(threads.map(lambda asked: one.score(asked, texts), questions))
+    one.close()
+    for question, said in zip(questions, told, strict=True):
+        assert said.logit == tuple(truth(question, text) for text in texts)
+    sizes = [len(batch) for batch in model.ran]
+    assert max(sizes) > 16, "batches end at the number of pairs that is for padding"
+    assert all(sum(pair.length for pair in batch) <= 300 for batch in model.ran)
+
+
 def test_the_real_model_gives_the_same_scores_in_company() -> None:
     model = ProgressiveReranker(BUNDLED_MODELS / "progressive-reranker", threads=1)
     texts = ["A backup is made at night. " * count for count in (1, 3, 9)] + ["Whales sing.", "Nine o'clock."]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from crossrag.exported import read_weights
 from crossrag.inference import feeds
 from crossrag.registry import load
-from crossrag.training.export import export, export_single, read_weights
+from crossrag.training.export import export, export_single
 from crossrag.training.network import from_exported
 from crossrag.types import Scores
 

@@ -17,27 +17,21 @@ may stand at an exit and still get there, where `wanted` are to be found.
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from crossrag.calibration import Calibration
-from crossrag.errors import ModelError
-from crossrag.inference import OnnxModel, cut_question, feeds
-from crossrag.residual import first_stage_share
+from crossrag.inference import OnnxModel, feeds
 from crossrag.types import Relevance, Scores
 
-from .reading import Reading, Rules, Window
+from .questions import Questions
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from tokenizers import Encoding
 
-_MOST_WINDOWS = 16
+    from .reading import Reading, Window
 
 
 class ProgressiveReranker:
@@ -54,34 +48,7 @@ class ProgressiveReranker:
 
     def __init__(self, directory: Path, *, threads: int = 0, device: str | None = None) -> None:
         self._model = OnnxModel(directory, threads=threads, device=device)
-        config = self._model.config
-        if config.get("kind") != "progressive":
-            raise ModelError(
-                f"{directory} is no progressive reranker",
-                hint=f"For other cross-encoders write onnx:{directory}",
-            )
-        try:
-            self._configure(config)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(
-                f"{directory / 'config.json'} is incomplete: {error!r}", hint="Copy or train the model again"
-            ) from None
-        # Truncation is a state of the tokenizer: two threads must not set it at once.
-        self._tokenizing = threading.Lock()
-
-    def _configure(self, config: Mapping[str, Any]) -> None:
-        self._rules = Rules(
-            exits=tuple(int(exit_) for exit_ in config["exits"]),
-            margins=(*map(float, config["margins"]), 0.0),
-            forecasts=tuple((float(slope), float(intercept)) for slope, intercept in config["forecasts"]),
-            calibration=Calibration(**config["calibration"]),
-            wanted=int(config.get("wanted", 10)),
-        )
-        self._rules_alone = replace(self._rules, calibration=Calibration(**config["alone"]))
-        self._max_tokens = int(config["max_tokens"])
-        self._max_query_tokens = int(config["max_query_tokens"])
-        self._weights: Mapping[str, Any] = config["first_stage"]
-        self._biases = tuple(map(float, config["biases"]))
+        self._questions = Questions(self._model)
 
     @property
     def fingerprint(self) -> str:
@@ -124,18 +91,8 @@ class ProgressiveReranker:
         top_k: int | None = None,
     ) -> Reading:
         """Begin to read, for whoever runs the batches of several questions; there must be a text."""
-        shares = self._shares(query, first_stage, len(texts))
-        windows, truncated, query_truncated = self._windows(query, texts)
-        for window in windows:
-            window.share = shares[window.text]
-        return Reading(
-            windows,
-            len(texts),
-            self._rules if first_stage is not None else self._rules_alone,
-            top_k=top_k,
-            batched=self._model.batches,
-            truncated=truncated,
-            query_truncated=query_truncated,
+        return self._questions.begin(
+            query, texts, first_stage=first_stage, top_k=top_k, batched=self._model.batches
         )
 
     def run(self, windows: Sequence[Window]) -> None:
@@ -147,43 +104,9 @@ class ProgressiveReranker:
             inputs["states"] = _padded([window.states for window in windows], width, first.shape[1])
         corrections, *states = self._model.run_graph(graph, inputs)
         for row, window in enumerate(windows):
-            bias = self._biases[len(window.logits)]
+            bias = self._questions.biases[len(window.logits)]
             window.logits.append(window.share + bias + float(corrections[row]))
             window.states = states[0][row, : window.length] if states else None
-
-    def _shares(self, query: str, first_stage: Sequence[Scores] | None, count: int) -> list[float]:
-        if first_stage is None:
-            return [0.0] * count
-        if len(first_stage) != count:
-            raise ModelError(
-                f"Got first-stage scores for {len(first_stage)} of {count} texts",
-                hint="Pass one Scores per text, or first_stage=None",
-            )
-        return first_stage_share(self._weights, query, first_stage)
-
-    def _windows(self, query: str, texts: Sequence[str]) -> tuple[list[Window], list[bool], bool]:
-        """Pairs in which the question is kept; of a long passage several, overlapping by a quarter."""
-        with self._tokenizing:
-            tokenizer = self._model.tokenizer
-            tokenizer.no_truncation()
-            query, count = cut_question(tokenizer, query, self._max_query_tokens)
-            room = self._max_tokens - min(count, self._max_query_tokens) - 3
-            tokenizer.enable_truncation(self._max_tokens, stride=room // 4, strategy="only_second")
-            encodings = tokenizer.encode_batch([(query, text) for text in texts])
-            tokenizer.no_truncation()
-        windows: list[Window] = []
-        truncated = []
-        for number, encoding in enumerate(encodings):
-            parts = [encoding, *encoding.overflowing]
-            truncated.append(len(parts) > _MOST_WINDOWS)
-            windows += [_window(number, part) for part in parts[:_MOST_WINDOWS]]
-        return windows, truncated, count > self._max_query_tokens
-
-
-def _window(text: int, encoding: Encoding) -> Window:
-    spans = [span for span, kind in zip(encoding.offsets, encoding.sequence_ids, strict=True) if kind == 1]
-    start, end = (spans[0][0], spans[-1][1]) if spans else (0, 0)
-    return Window(text, encoding, start=start, end=end)
 
 
 def _padded(states: Sequence[NDArray[np.float32] | None], length: int, width: int) -> NDArray[np.float32]:

@@ -8,13 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crossrag.types import Relevance
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from tokenizers import Encoding
 
     from crossrag.calibration import Calibration
@@ -31,9 +29,12 @@ class Window:
     encoding: Encoding
     share: float = 0.0
     """What the first stage says of the passage, in logits."""
-    states: NDArray[np.float32] | None = None
+    states: Any = None
+    """What the layers so far made of it; only whoever runs the layers knows its form."""
     logits: list[float] = field(default_factory=list)
-    """One per exit that was reached."""
+    """One per exit that was reached; NaN as long as it is on its way."""
+    pending: list[Callable[[], None]] = field(default_factory=list)
+    """What to call before its logits are looked at: they may still be on their way from a device."""
     start: int = 0
     end: int = 0
     """Characters of the passage that were read."""
@@ -43,7 +44,7 @@ class Window:
     @property
     def length(self) -> int:
         """In tokens."""
-        return len(self.encoding.ids)
+        return len(self.encoding)
 
     @property
     def finite(self) -> bool:
@@ -108,13 +109,20 @@ class Reading:
         """How much there is to read with the first layers."""
         return sum(window.length for window in self._windows)
 
+    @property
+    def _chooses(self) -> bool:
+        """Whether anybody may leave early; else nobody asks what the logits are before the end."""
+        return self._top_k is not None and self._top_k < self._texts
+
     def settle(self) -> None:
         """Everything was read up to this exit: let go who cannot come among the wanted, and go on."""
+        last = self.exit == len(self._rules.exits) - 1
+        if self._chooses and not last:
+            _fetch(self._alive)
         for window in self._alive:
             if window.finite:
                 at_exit = self._best_at[self.exit]
                 at_exit[window.text] = max(at_exit[window.text], window.logits[-1])
-        last = self.exit == len(self._rules.exits) - 1
         staying = [] if last else self._staying()
         kept = {id(window) for window in staying}
         for window in self._alive:
@@ -133,6 +141,7 @@ class Reading:
 
     def result(self) -> Relevance:
         """What is known of every text."""
+        _fetch(self._windows)
         best = _best(self._windows, self._texts)
         logits = self._final(best)
         exits = self._rules.exits
@@ -159,9 +168,9 @@ class Reading:
         self.batches = [[alive[position] for position in batch] for batch in self._batched(lengths)]
 
     def _staying(self) -> list[Window]:
-        logits = self._best_at[self.exit]
-        if self._top_k is None or self._top_k >= len(logits):
+        if not self._chooses or self._top_k is None:
             return list(self._alive)
+        logits = self._best_at[self.exit]
         bar = sorted(logits, reverse=True)[max(self._top_k, 1) - 1] - self._rules.margins[self.exit]
         return [window for window in self._alive if window.logits[-1] >= bar]
 
@@ -184,6 +193,12 @@ class Reading:
                 forecast = slope * window.logits[-1] + intercept
                 logits.append(min(forecast, ceiling) if window.left else forecast)
         return logits
+
+
+def _fetch(windows: Sequence[Window]) -> None:
+    for window in windows:
+        while window.pending:
+            window.pending.pop()()
 
 
 def _blocks(windows: Sequence[Window]) -> Iterator[list[Window]]:

@@ -151,6 +151,7 @@ def reranker_of(settings: Settings) -> Made:
             device=wanted.device or ("cuda" if ray.reranker_gpus else None),
         ),
         rerank_http=settings.rerank_http,
+        rerank_torch=settings.rerank_torch,
         server=ServerSettings(
             batch_tokens=settings.server.batch_tokens, grace_seconds=settings.server.grace_seconds
         ),

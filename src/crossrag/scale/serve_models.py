@@ -76,7 +76,7 @@ class RerankerReplica:
     """The reranker of the settings, loaded and used once before it is ready.
 
     Args:
-        settings: Of which `reranking` and `rerank_http` count.
+        settings: Of which `reranking`, `rerank_http` and `rerank_torch` count.
         digest: Of what was deployed.
     """
 

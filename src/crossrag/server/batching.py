@@ -53,7 +53,11 @@ class Reading(Protocol):
 
 @runtime_checkable
 class Divisible(Protocol):
-    """A reranker whose work can be cut in batches that hold pairs of several questions."""
+    """A reranker whose work can be cut in batches that hold pairs of several questions.
+
+    One that lays pairs behind each other without padding says in `batch_tokens` how many tokens a batch of
+    its own has; pairs of any length then go together.
+    """
 
     @property
     def fingerprint(self) -> str:
@@ -142,6 +146,7 @@ class SharedReranker:
         self, model: Divisible, *, batch_tokens: int, ran: Callable[[int], None] = lambda _: None
     ) -> None:
         self._model, self._batch_tokens, self._ran = model, batch_tokens, ran
+        self._packed: int | None = getattr(model, "batch_tokens", None)
         self._changed = threading.Condition()
         self._jobs: list[_Job] = []
         self._finish: defaultdict[str, float] = defaultdict(float)
@@ -282,19 +287,23 @@ class SharedReranker:
     def _batch(self, leader: _Job) -> dict[_Job, list[Any]]:
         """The leader's next batch, filled up with small batches of others at the same exit."""
         parts = {leader: leader.reading.batches.pop(0)}
-        count, width = len(parts[leader]), max(window.length for window in parts[leader])
+        batch = [*parts[leader]]
         for job in sorted(self._jobs, key=self._turn()):
             if job is leader or job.reading.exit != leader.reading.exit:
                 continue
             # The last batch is the one that may be small.
-            more = job.reading.batches[-1]
-            longest = max([width, *(window.length for window in more)])
-            count_then = count + len(more)
-            fits = count_then <= _MOST_PAIRS and count_then * longest <= self._batch_tokens
-            if fits and longest <= _NARROW * width:
+            if self._fit(batch, job.reading.batches[-1], [window.length for window in parts[leader]]):
                 parts[job] = job.reading.batches.pop()
-                count = count_then
+                batch += parts[job]
         return parts
+
+    def _fit(self, batch: list[Any], more: list[Any], led: list[int]) -> bool:
+        """Whether both may be read at once, in a batch that began with pairs of the lengths `led`."""
+        lengths: list[int] = [window.length for window in (*batch, *more)]
+        if self._packed is not None:
+            return sum(lengths) <= self._packed
+        fits = len(lengths) <= _MOST_PAIRS and len(lengths) * max(lengths) <= self._batch_tokens
+        return fits and max(lengths) <= _NARROW * max(led)
 
     def _end(self, job: _Job, error: BaseException | None) -> None:
         job.error = error

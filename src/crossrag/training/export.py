@@ -1,6 +1,6 @@
-"""Network -> model folder, and back: int8 graphs, tokenizer, config, checksums.
+"""Network -> model folder: int8 graphs, tokenizer, config, checksums.
 
-A folder is enough to go on training from: int8 weights times their scales are the network's, to half a step.
+A folder is enough to go on training from: `crossrag.exported` reads the weights back.
 """
 
 from __future__ import annotations
@@ -12,16 +12,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import onnx
-from onnx import numpy_helper
-
 from crossrag.calibration import Calibration
-from crossrag.errors import ModelError
 
 from .graph import write_graph
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from .network import ProgressiveCrossEncoder
@@ -115,65 +111,6 @@ def write_checksums(folder: Path) -> None:
     names = sorted(path.name for path in folder.iterdir() if path.suffix in {".json", ".npy", ".onnx"})
     sums = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
     (folder / "SHA256SUMS").write_text("".join(sums), encoding="ascii")
-
-
-def read_config(folder: Path) -> Mapping[str, Any]:
-    """What stands in `config.json` of an exported folder.
-
-    Raises:
-        ModelError: The folder holds another kind of model.
-    """
-    config: Mapping[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if config.get("kind") != "progressive":
-        raise ModelError(f"{folder} is no progressive reranker", hint="Start from one that crossrag exported")
-    return config
-
-
-def read_weights(folder: Path) -> tuple[dict[str, NDArray[np.float32]], Mapping[str, Any]]:
-    """Weights by torch's names, and the config, from an exported folder.
-
-    Raises:
-        ModelError: The folder holds another kind of model.
-    """
-    config = read_config(folder)
-    state: dict[str, NDArray[np.float32]] = {}
-    for number, graph in enumerate(config["graphs"]):
-        tensors = {
-            tensor.name: numpy_helper.to_array(tensor)
-            for tensor in onnx.load(folder / graph).graph.initializer
-        }
-        for key, values in _plain(tensors).items():
-            state[key if key.startswith("bert.") else f"heads.{number}.{key}"] = values
-    state["first_stage"] = np.asarray(
-        [config["first_stage"]["dense"], config["first_stage"]["sparse"]], np.float32
-    )
-    state["bias"] = np.asarray(config["biases"], np.float32)
-    return state, config
-
-
-_TABLES = {
-    "words": "bert.embeddings.word_embeddings.weight",
-    "positions_table": "bert.embeddings.position_embeddings.weight",
-    "types_table": "bert.embeddings.token_type_embeddings.weight",
-    "words_table": "bert.embeddings.word_embeddings.weight",
-}
-_HEAD = ("importance", "inner", "outer", "mean_weight", "match_weight")
-
-
-def _plain(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-    """A graph's constants as weights in torch's shapes."""
-    weights: dict[str, NDArray[np.float32]] = {}
-    for key, values in tensors.items():
-        if key.endswith("_int8"):
-            stem = key.removesuffix("_int8")
-            product = values.astype(np.float32) * tensors[f"{stem}_scale"]
-            weights[_TABLES.get(stem, stem)] = product if stem in _TABLES else np.ascontiguousarray(product.T)
-        elif key in _TABLES:
-            weights[_TABLES[key]] = values
-        elif key.startswith(("bert.", *_HEAD)) and not key.endswith("_scale"):
-            transposed = key.endswith(".weight") and values.ndim == 2
-            weights[key] = np.ascontiguousarray(values.T) if transposed else values
-    return weights
 
 
 def _with_head(state: Mapping[str, NDArray[np.float32]], number: int) -> dict[str, NDArray[np.float32]]:

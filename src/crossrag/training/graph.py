@@ -7,7 +7,7 @@ The first graph takes tokens, the others the states that the one before hands ov
     layers-5-6.onnx  states, attention_mask, token_type_ids    -> correction
 
 Attention and GELU are onnxruntime's fused operators. Names of the weights are fixed, so that a graph can be
-read back into a network (`export.read_weights`).
+read back into a network (`exported.read_weights`).
 """
 
 from __future__ import annotations

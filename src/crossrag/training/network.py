@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 from crossrag.errors import ModelError
+from crossrag.exported import read_weights
 
 EXITS = (2, 4, 6)
 
@@ -141,8 +142,6 @@ def from_sentence_encoder(directory: str, *, exits: Sequence[int] = EXITS) -> Pr
 
 def from_exported(folder: Path) -> ProgressiveCrossEncoder:
     """Go on from an exported model folder, such as the bundled one."""
-    from .export import read_weights
-
     state, config = read_weights(folder)
     bert = BertConfig(**config["bert"], hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     bert._attn_implementation = "sdpa"  # noqa: SLF001 - transformers has no public way to set it on a config

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 from crossrag import registry
 from crossrag.errors import UsageError
+from crossrag.exported import read_config
 from crossrag.inference import load_tokenizer
 
 from .batches import Batches, BatchOptions
-from .export import export, read_config, refit
+from .export import export, refit
 from .fitting import Quality, fitted, quality, read
 from .loop import Progress, TrainingOptions, train
 from .network import ProgressiveCrossEncoder, from_exported
