@@ -143,13 +143,11 @@ def test_a_cluster_by_address_has_its_own_size(own: dict[str, Any]) -> None:
         load_settings({"ray": {"address": "auto"} | own})
 
 
-def test_embedders_that_leave_nothing_to_readers_are_refused() -> None:
-    from crossrag.scale.ingest import _check_size
+def test_embedders_leave_a_processor_to_a_reader() -> None:
+    from crossrag.scale.ingest import _need
 
-    ray = load_settings({"ray": {"ingest_embedders": 2}}).settings.ray
-    _check_size(ray, 3)
-    with pytest.raises(ConfigError, match="take 3 CPUs, and the cluster has 2"):
-        _check_size(ray, 2)
+    need = _need(load_settings({"ray": {"ingest_embedders": 2, "ingest_gpus": 0.5}}).settings.ray)
+    assert (need.cpus, need.gpus) == (3, 1)
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

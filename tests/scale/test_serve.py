@@ -6,6 +6,7 @@ Ray runs in a program of its own (`driver`), since it opens sockets and warns as
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -232,6 +233,30 @@ def test_it_answers_as_the_plain_server_byte_for_byte(
     with ThreadPoolExecutor(8) as threads:
         replies = list(threads.map(lambda question: (question, search(client, question)), QUESTIONS * 4))
     assert all(alike(reply, plain[0][question]) for question, reply in replies)
+
+
+def test_the_command_finds_that_all_is_there_and_says_where(driver: Driver, folder: Path) -> None:
+    # Serve is there and stays where it is, whatever port is wanted.
+    file = folder / "crossrag.toml"
+    own = {"ray": driver.arguments["ray"] | {"address": driver.tell("address", None)}, "server": {"port": 1}}
+    merged = {name: values | own.get(name, {}) for name, values in driver.arguments.items()}
+    lines = [
+        f"{section}.{key} = {json.dumps(value)}\n"
+        for section, keys in merged.items()
+        for key, value in keys.items()
+    ]
+    file.write_text("".join(lines), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "crossrag", "serve", "--engine", "ray", "--config", str(file)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"RAY_ADDRESS": "127.0.0.1:1"},
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"Listening at {driver.url} (`serve shutdown` ends it)" in done.stderr
+    assert done.stdout == ""
 
 
 def test_a_lost_replica_loses_no_answer(

@@ -56,8 +56,12 @@ def serve(
     _check_installed("ray", "ray")
     from crossrag.scale.serve_cluster import serve as spread
 
-    ends = "Ctrl-C ends it" if found.ray.address is None else "`serve shutdown` ends it"
-    spread(found, listening=lambda address: show.talk(f"Listening at {address} ({ends})."))
+    spread(
+        found,
+        listening=lambda place: show.talk(
+            f"Listening at {place.url} ({'Ctrl-C' if place.own else '`serve shutdown`'} ends it)."
+        ),
+    )
 
 
 def mcp(
