@@ -171,14 +171,17 @@ def test_auto_without_any_cluster_says_so(library: Library, monkeypatch: pytest.
     assert not library.running
 
 
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError("No such file; timed out\nand more"), Exception("The node timed out.")]
+)
 def test_what_keeps_one_of_its_own_from_starting_is_told(
-    library: Library, monkeypatch: pytest.MonkeyPatch
+    error: Exception, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(**_: object) -> None:
-        raise FileNotFoundError("[Errno 2] No such file: '/proc/spill'\nand more")
+        raise error
 
     monkeypatch.setattr(ray, "init", fails)
-    with pytest.raises(ConfigError, match=r"Ray does not start here: .*/proc/spill'\. See .*ray\.spill"):
+    with pytest.raises(ConfigError, match=r"Ray does not start here: .*timed out\. See .*ray\.spill"):
         connected(RaySettings(spill=Path("/proc/spill"))).__enter__()
     assert not library.running
 

@@ -15,8 +15,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crossrag import registry
 from crossrag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,6 +41,19 @@ class Need:
     gpus: float = 0.0
     hint: str
     """Which settings make it less."""
+
+
+def everywhere(name: str) -> str:
+    """`backend:folder` with the folder's whole path: workers may have another working directory."""
+    backend, colon, model = name.partition(":")
+    folder = Path(model).expanduser()
+    return f"{backend}:{folder.absolute()}" if colon and folder.is_dir() else name
+
+
+def device(kind: registry.Kind, name: str, wanted: str | None, *, gpus: float) -> str | None:
+    """Where a worker with a share of a GPU runs this backend; None lets the backend choose."""
+    known = registry.BACKENDS[kind].get(name.partition(":")[0])
+    return wanted or ("cuda" if gpus and known is not None and known.device else None)
 
 
 @contextmanager
@@ -97,15 +112,19 @@ def _init(library: Any, ray: RaySettings, places: int | None) -> None:
             )
     else:
         where, hint = ray.address, "Start one with `ray start --head`, or name another by ray.address"
-    from ray.exceptions import RayError
-
     try:
         if ray.address is not None:
             where = said["address"] = _address(ray.address)
             _check_answers(where)
         library.init(**said)
-    except (RayError, RuntimeError, ValueError, OSError) as error:
+    except ConfigError:
+        raise
+    except Exception as error:  # noqa: BLE001 - Ray raises bare ones, such as when it does not start in time
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if ray.address is None and ".ray" in first:
+            hint = (
+                "Ray keeps a token in ~/.ray; without a home, export RAY_AUTH_TOKEN=$(openssl rand -hex 32)"
+            )
         problem = "Ray does not start" if ray.address is None else "There is no Ray cluster at"
         raise ConfigError(f"{problem} {where}: {first[:300].rstrip('.')}", hint=hint) from None
 

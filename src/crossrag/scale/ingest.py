@@ -8,6 +8,7 @@ next run.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from crossrag.ray_settings import RaySettings
 
 _READER_CPUS = 1.0
+_RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception): .")
 _READER_SHELVES = 100
 """After so many a reader is replaced, whatever parsers have left in it."""
 
@@ -48,7 +50,8 @@ class RayEngine:
     settings: Settings
 
     def __post_init__(self) -> None:
-        if find_spec("ray") is None:
+        # Ray alone has no Ray Data.
+        if any(find_spec(module) is None for module in ("ray", "pyarrow", "pandas")):
             raise MissingExtraError("--engine ray needs Ray", hint="pip install 'crossrag[ray]'")
 
     @cached_property
@@ -147,8 +150,14 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except RayError as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CrossragError(
-            f"Ray gave up: {first[:300]}",
+            f"Ray gave up: {_reason(error)[:300]}",
             hint="What was written is whole; mend what it says and run the same command again",
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The line of Ray's report that says what happened: the last exception, but those that say only where."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    raised = [line for line in lines if _RAISED.match(line) and "UserCodeException" not in line]
+    return raised[-1] if raised else lines[0]

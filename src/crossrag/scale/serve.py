@@ -20,14 +20,18 @@ from crossrag.errors import ConfigError
 from crossrag.ray_settings import RaySettings
 from crossrag.server.app import create_app
 from crossrag.server.listening import check_closed
+from crossrag.server.observing import log_requests
 from crossrag.server.service import Service
 from crossrag.server_settings import ServerSettings
 
+from .cluster import device, everywhere
 from .serve_clients import Replicas, ServedEmbedder, ServedReranker
 from .serve_models import EmbedderReplica, RerankerReplica
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from crossrag.registry import Kind
 
 API, RERANKER, EMBEDDER = "crossrag", "crossrag-reranker", "crossrag-embedder"
 """Names of the applications."""
@@ -80,6 +84,8 @@ class Api:
 
         # Not only what the settings say: others may have started Serve, or do it by a file of their own.
         check_closed(settings.server.model_copy(update={"host": listens_at()[0]}))
+        # Ray keeps what a replica says on stderr among its logs.
+        log_requests(settings.server)
         retries = settings.ray.retries
         # By name: where all three are deployed at once, they may come up in any order.
         handle = serve.get_deployment_handle(EmbedderReplica.__name__, app_name=EMBEDDER)
@@ -124,11 +130,11 @@ def api_of(settings: Settings) -> Made:
     # Nothing of what the models' own applications are made of: another model does not start this anew.
     kind = settings.reranking.model.partition(":")[0]
     wanted = settings.reranking.model_copy(update={"model": kind, "threads": 0, "device": None})
-    index = settings.index.model_copy(update={"path": settings.index.path.expanduser().absolute()})
+    settings = _everywhere(settings.model_copy(update={"reranking": wanted}))
     own = _part(ray, "ingress", "retries")
     # Where Serve listens is not where this one of its applications does.
-    server = limits.model_copy(update={"port": ServerSettings().port})
-    settings = settings.model_copy(update={"index": index, "reranking": wanted, "ray": own, "server": server})
+    server = settings.server.model_copy(update={"port": ServerSettings().port})
+    settings = settings.model_copy(update={"ray": own, "server": server})
     digest = _digest(settings)
     deployed = serve.deployment(
         name="Api",
@@ -174,15 +180,16 @@ def _model(
     """
     from ray import serve
 
+    kind: Kind = "rerankers" if name == "reranker" else "embedders"
     ray, limits, wanted = settings.ray, settings.server, getattr(settings, section)
     least, most, cpus, gpus = (
         getattr(ray, f"{name}_{what}") for what in ("replicas", "max_replicas", "cpus", "gpus")
     )
     # Only what it is made of, so that nothing else starts it anew; and no key that it does not need.
     model = type(wanted)(
-        model=_absolute(wanted.model),
+        model=everywhere(wanted.model),
         threads=wanted.threads or max(1, int(cpus)),
-        device=wanted.device or ("cuda" if gpus else None),
+        device=device(kind, wanted.model, wanted.device, gpus=gpus),
     )
     given: dict[str, Any] = {one: getattr(settings, one) for one in also}
     given |= {
@@ -230,11 +237,25 @@ def _part(ray: RaySettings, *beginnings: str) -> RaySettings:
     return RaySettings(**{name: value for name, value in ray if name.startswith(beginnings)})
 
 
-def _absolute(name: str) -> str:
-    """A replica may have another working directory."""
-    backend, colon, model = name.partition(":")
-    folder = Path(model).expanduser()
-    return f"{backend}:{folder.absolute()}" if colon and folder.is_dir() else name
+def _everywhere(settings: Settings) -> Settings:
+    """With whole paths: a replica may have another working directory."""
+    held = {}
+    for section, values in settings:
+        whole = {name: _whole(value) for name, value in values}
+        if section in {"embedder", "verification"}:
+            whole["model"] = everywhere(values.model)
+        # Only what differs, since what was said is told from what was not.
+        changed = {name: value for name, value in whole.items() if value != getattr(values, name)}
+        held[section] = values.model_copy(update=changed)
+    return settings.model_copy(update=held)
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, Path):
+        return value.expanduser().absolute()
+    if isinstance(value, dict):
+        return {name: _whole(one) for name, one in value.items()}
+    return value
 
 
 def _digest(settings: Settings) -> str:
