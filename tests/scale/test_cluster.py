@@ -28,6 +28,7 @@ with warnings.catch_warnings():
     # Ray's own use of pydantic.
     warnings.simplefilter("ignore")
     import ray
+    from ray import serve
 
 from crossrag.scale import serve_cluster
 
@@ -119,7 +120,7 @@ def test_the_environment_names_a_cluster_only_for_auto(
         caplog.clear()
         with connected(RaySettings(address="auto")) as own:
             assert not own
-            assert library.said["address"] == there
+            assert library.said["address"] == "auto"
             assert "num_cpus" not in library.said
             assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
         assert caplog.text == ""
@@ -259,8 +260,6 @@ def test_a_port_that_is_taken_is_said_before_anything_starts(library: Library) -
 def test_what_does_not_come_up_is_told_and_not_waited_for_without_end(
     applications: dict[str, tuple[str, str]], seconds: float, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ray import serve
-
     there = {
         name: SimpleNamespace(status=status, message="", deployments={"it": SimpleNamespace(message=message)})
         for name, (status, message) in applications.items()
@@ -272,8 +271,6 @@ def test_what_does_not_come_up_is_told_and_not_waited_for_without_end(
 
 
 def test_whoever_is_told_to_stop_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ray import serve
-
     monkeypatch.setattr(serve, "status", lambda: pytest.fail("asked"))
     stop = threading.Event()
     stop.set()

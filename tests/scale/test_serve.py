@@ -188,8 +188,10 @@ def test_the_command_starts_a_ray_of_its_own_and_ends_it_in_order(
     )
     try:
         assert program.stderr is not None
-        said = next((line for line in program.stderr if "Listening" in line), "nothing")
-        assert f"http://127.0.0.1:{free_port} (Ctrl-C ends it)" in said
+        said = ""
+        while "Listening" not in said and (line := program.stderr.readline()):
+            said += line
+        assert f"http://127.0.0.1:{free_port} (Ctrl-C ends it)" in said, said
         with httpx.Client(base_url=f"http://127.0.0.1:{free_port}", timeout=120) as client:
             assert substance(search(client, QUESTIONS[0])) == plain[0][QUESTIONS[0]]
         program.send_signal(signal.SIGTERM)
@@ -284,7 +286,7 @@ def test_the_command_finds_that_all_is_there_and_says_where(driver: Driver, fold
         [sys.executable, "-m", "crossrag", "serve", "--engine", "ray", "--config", str(file)],
         capture_output=True,
         text=True,
-        env=os.environ | {"RAY_ADDRESS": "127.0.0.1:1"},
+        env=os.environ | {"RAY_ADDRESS": "127.0.0.1:1", "RAY_AUTH_MODE": "token"},
         check=False,
         timeout=120,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from typing import Annotated, Any
 
@@ -51,14 +53,16 @@ def serve(
         listen(found, listening=lambda address: show.talk(f"Listening at {address} (Ctrl-C ends it)."))
         return
     _check_installed("ray", "ray")
+    from crossrag.scale.serve_cluster import Place
     from crossrag.scale.serve_cluster import serve as spread
 
-    spread(
-        found,
-        listening=lambda place: show.talk(
-            f"Listening at {place.url} ({'Ctrl-C' if place.own else '`serve shutdown`'} ends it)."
-        ),
-    )
+    def listening(place: Place) -> None:
+        ends = "Ctrl-C" if place.own else "`serve shutdown`"
+        show.talk(f"Listening at {place.url} ({ends} ends it).")
+
+    # Ray prints what happens to its workers on standard output, which is for data.
+    with redirect_stdout(sys.stderr):
+        spread(found, listening=listening)
 
 
 def mcp(

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _TALKATIVE = ("ray.data._internal.progress", "ray._private.authentication.authentication_token_setup")
 """Loggers of Ray that warn of what is as it should be."""
+_NO_CLUSTER = (
+    "Start one with `ray start --head`, or name another by ray.address; one that has a token wants "
+    "RAY_AUTH_MODE=token here"
+)
 _ANSWER_SECONDS = 10.0
 """In which a cluster must take a connection. Ray itself tries for minutes, and does not say so."""
 
@@ -111,11 +115,13 @@ def _init(library: Any, ray: RaySettings, places: int | None) -> None:
                 "RAY_ADDRESS is not looked at; --set ray.address=auto uses the cluster that it names"
             )
     else:
-        where, hint = ray.address, "Start one with `ray start --head`, or name another by ray.address"
+        where, hint = ray.address, _NO_CLUSTER
     try:
         if ray.address is not None:
-            where = said["address"] = _address(ray.address)
+            where = _address(ray.address)
             _check_answers(where)
+            # As it was written: to the one that `auto` finds on this machine, Ray shows its token by itself.
+            said["address"] = ray.address
         library.init(**said)
     except ConfigError:
         raise
