@@ -14,9 +14,11 @@ class RaySettings(Section):
     """`--engine ray`. CPUs and GPUs are shares that Ray counts; a model of one CPU runs with one thread."""
 
     address: str | None = Field(
-        None, description="a cluster, such as auto or HOST:6379; none = one of its own, here"
+        None, description="a cluster, HOST:6379 or auto (RAY_ADDRESS, or here); none = one of its own, here"
     )
-    num_cpus: int | None = Field(None, ge=2, description="CPUs of a cluster of its own; none = all cores")
+    num_cpus: int | None = Field(
+        None, ge=2, description="CPUs of a cluster of its own; none = all cores, to serve also more"
+    )
     object_store_memory: int | None = Field(
         None,
         ge=78_643_200,

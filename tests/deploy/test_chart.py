@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from crossrag.config import load_settings
+from crossrag.errors import ConfigError
 from tests.server.conftest import listening, made
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "crossrag"
@@ -223,6 +224,25 @@ def test_serve_finds_its_applications(chart: helm_python.Chart) -> None:
         names[one["name"]] = one["route_prefix"]
         assert one["args"]["config"] == "/etc/crossrag/crossrag.toml"
     assert names == {serve.EMBEDDER: None, serve.RERANKER: None, serve.API: "/"}
+
+
+def test_on_ray_nobody_comes_in_without_a_key(chart: helm_python.Chart) -> None:
+    [service] = of_kind(rendered(chart, CASES["ray"]), "RayService")
+    assert yaml.safe_load(service["spec"]["serveConfigV2"])["http_options"]["host"] == "0.0.0.0"  # noqa: S104
+    from crossrag.scale import serve
+
+    # A Secret without the entry that counts: the server refuses, as the plain one does.
+    for pod in pods([service]):
+        for container in pod["containers"]:
+            environ = {one["name"]: one["value"] for one in container["env"] if "value" in one}
+            settings = load_settings(environ=environ, directory=Path("/nowhere")).settings
+            with pytest.raises(ConfigError, match="there is no key"):
+                serve.api_of(settings)
+    assert service["spec"]["rayClusterConfig"]["authOptions"] == {"mode": "token"}
+    [without] = of_kind(
+        rendered(chart, {**CASES["ray"], "ray": {"enabled": True, "tokenAuth": False}}), "RayService"
+    )
+    assert "authOptions" not in without["spec"]["rayClusterConfig"]
 
 
 @pytest.mark.parametrize(

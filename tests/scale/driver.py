@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 # The machine that tests may be busy.
@@ -42,20 +43,32 @@ def replicas(application: str) -> int:
     )
 
 
+def address(_: None) -> str:
+    """Of the cluster."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def deployed(arguments: dict[str, Any]) -> list[str]:
+    """What other settings deploy."""
+    return serve_cluster.deploy(settings_of(arguments))
+
+
 def main() -> None:
-    first = json.loads(sys.stdin.readline())
-    settings = settings_of(first)
-    serve_cluster.connect(settings, settings.server.port)
-    try:
+    settings = settings_of(json.loads(sys.stdin.readline()))
+    with serve_cluster.started(settings) as place:
+        assert place.own
         print(json.dumps(serve_cluster.deploy(settings)), flush=True)
         for line in sys.stdin:
             what, argument = json.loads(line)
-            said: Any = {"kill": kill, "replicas": replicas}.get(what, lambda _: None)(argument)
-            if what == "deploy":
-                said = serve_cluster.deploy(settings_of(argument))
-            print(json.dumps(said), flush=True)
-    finally:
-        serve_cluster.disconnect(keep=False)
+            known: dict[str, Callable[..., Any]] = {
+                "kill": kill,
+                "replicas": replicas,
+                "address": address,
+                "deploy": deployed,
+            }
+            print(json.dumps(known[what](argument)), flush=True)
 
 
 if __name__ == "__main__":

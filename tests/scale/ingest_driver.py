@@ -14,7 +14,8 @@ from typing import Any
 from crossrag import CrossragError, Rag, indexing, maintenance
 from crossrag.config import load_settings
 from crossrag.manifest import Manifest
-from crossrag.scale.ingest import RayEngine, connected
+from crossrag.scale.cluster import connected
+from crossrag.scale.ingest import RayEngine
 from crossrag.testing import HashedEmbedder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from crossrag.files import File, Look
 from crossrag.manifest import Entry
 from crossrag.planning import Change
 from crossrag.preparing import Prepared
+from crossrag.registry import BUNDLED_MODELS
 from crossrag.scale import ingest_rows, ingest_work
 from crossrag.scale.ingest_work import Embedding, Order
 from crossrag.types import Chunk, SparseVector
@@ -131,6 +133,53 @@ def test_a_worker_with_another_crossrag_or_model_ends_the_run(tmp_path: Path) ->
         list(ingest_rows.prepared(Embedding(order)(ingest_work.read(row, order)), []))
 
 
+def test_workers_find_the_model_from_anywhere_and_use_what_they_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(BUNDLED_MODELS / "minilm-l6-embedder", tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    given: dict[str, Any] = {
+        "embedder": {"model": "onnx:model"},
+        "ray": {"ingest_cpus": 2, "ingest_gpus": 0.5},
+    }
+    order = Order.of(load_settings(given).settings)
+    monkeypatch.chdir("/")
+    there = order.read().embedder
+    assert (there.model, there.threads, there.device) == (f"onnx:{tmp_path / 'model'}", 2, "cuda")
+    del given["ray"]
+    monkeypatch.chdir(tmp_path)
+    here = Order.of(load_settings(given).settings).read().embedder
+    assert (here.threads, here.device) == (1, None)
+
+
+def test_a_share_of_a_gpu_is_a_device_where_the_backend_takes_one() -> None:
+    from crossrag.scale.cluster import device
+
+    assert device("embedders", "onnx:bundled", None, gpus=0.5) == "cuda"
+    assert device("embedders", "onnx:bundled", "cuda:1", gpus=0.5) == "cuda:1"
+    assert device("rerankers", "progressive:bundled", None, gpus=0) is None
+    # Neither an endpoint nor somebody else's plug-in has to know the word.
+    assert device("rerankers", "http:tei", None, gpus=1) is None
+    assert device("embedders", "slowly:folder", None, gpus=1) is None
+
+
+@pytest.mark.parametrize(
+    ("report", "says"),
+    [
+        (
+            "ray::MapWorker()\nValueError: it is broken\n\nray.exceptions.UserCodeException: UDF failed",
+            "ValueError: it is broken",
+        ),
+        ("The node was lost\nand more", "The node was lost"),
+        ("", "RuntimeError"),
+    ],
+)
+def test_what_ray_reports_is_told_by_what_happened(report: str, says: str) -> None:
+    from crossrag.scale.ingest import _reason
+
+    assert _reason(RuntimeError(report)) == says
+
+
 def test_workers_see_no_keys() -> None:
     keys = {"openai": {"api_key": "secret"}, "qdrant": {"url": "http://x:1", "api_key": "secret"}}
     settings = load_settings(keys)
@@ -143,13 +192,11 @@ def test_a_cluster_by_address_has_its_own_size(own: dict[str, Any]) -> None:
         load_settings({"ray": {"address": "auto"} | own})
 
 
-def test_embedders_that_leave_nothing_to_readers_are_refused() -> None:
-    from crossrag.scale.ingest import _check_size
+def test_embedders_leave_a_processor_to_a_reader() -> None:
+    from crossrag.scale.ingest import _need
 
-    ray = load_settings({"ray": {"ingest_embedders": 2}}).settings.ray
-    _check_size(ray, 3)
-    with pytest.raises(ConfigError, match="take 3 CPUs, and the cluster has 2"):
-        _check_size(ray, 2)
+    need = _need(load_settings({"ray": {"ingest_embedders": 2, "ingest_gpus": 0.5}}).settings.ray)
+    assert (need.cpus, need.gpus) == (3, 1)
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

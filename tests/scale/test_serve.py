@@ -6,7 +6,9 @@ Ray runs in a program of its own (`driver`), since it opens sockets and warns as
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -169,13 +171,48 @@ def plain(folder: Path, other_model: Path) -> tuple[Answers, Answers]:
     return found[0], found[1]
 
 
+def test_the_command_starts_a_ray_of_its_own_and_ends_it_in_order(
+    folder: Path, plain: tuple[Answers, Answers], free_port: int, tmp_path: Path
+) -> None:
+    given = [
+        f"index.path={folder / 'index'}", "verification.model=none", "retrieval.duplicates=0",
+        "server.score_cache=false", f"server.port={free_port}", "ray.num_cpus=2", f"ray.spill={tmp_path}",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "crossrag", "serve", "--engine", "ray"]
+    for one in given:
+        command += ["--set", one]
+    # Ray must neither follow the one nor do the other.
+    environ = os.environ | {"RAY_ADDRESS": "127.0.0.1:1", "RAY_USAGE_STATS_ENABLED": "1"}
+    program = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ
+    )
+    try:
+        assert program.stderr is not None
+        said = ""
+        while "Listening" not in said and (line := program.stderr.readline()):
+            said += line
+        assert f"http://127.0.0.1:{free_port} (Ctrl-C ends it)" in said, said
+        with httpx.Client(base_url=f"http://127.0.0.1:{free_port}", timeout=120) as client:
+            assert substance(search(client, QUESTIONS[0])) == plain[0][QUESTIONS[0]]
+        program.send_signal(signal.SIGTERM)
+        out, err = program.communicate(timeout=180)
+    finally:
+        program.kill()
+    assert (program.returncode, out) == (0, ""), err
+    assert "Traceback" not in err
+
+
 @pytest.fixture(scope="module")
-def driver(folder: Path, plain: tuple[Answers, Answers]) -> Iterator[Driver]:
-    del plain  # first: an embedded index has one server
+def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    made = Driver(arguments_of(folder, server={"score_cache": False, "port": port}))
+        return int(taken.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def driver(folder: Path, plain: tuple[Answers, Answers], free_port: int) -> Iterator[Driver]:
+    del plain  # first: an embedded index has one server
+    made = Driver(arguments_of(folder, server={"score_cache": False, "port": free_port}))
     try:
         yield made
     finally:
@@ -232,6 +269,30 @@ def test_it_answers_as_the_plain_server_byte_for_byte(
     with ThreadPoolExecutor(8) as threads:
         replies = list(threads.map(lambda question: (question, search(client, question)), QUESTIONS * 4))
     assert all(alike(reply, plain[0][question]) for question, reply in replies)
+
+
+def test_the_command_finds_that_all_is_there_and_says_where(driver: Driver, folder: Path) -> None:
+    # Serve is there and stays where it is, whatever port is wanted.
+    file = folder / "crossrag.toml"
+    own = {"ray": driver.arguments["ray"] | {"address": driver.tell("address", None)}, "server": {"port": 1}}
+    merged = {name: values | own.get(name, {}) for name, values in driver.arguments.items()}
+    lines = [
+        f"{section}.{key} = {json.dumps(value)}\n"
+        for section, keys in merged.items()
+        for key, value in keys.items()
+    ]
+    file.write_text("".join(lines), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "crossrag", "serve", "--engine", "ray", "--config", str(file)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"RAY_ADDRESS": "127.0.0.1:1", "RAY_AUTH_MODE": "token"},
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"Listening at {driver.url} (`serve shutdown` ends it)" in done.stderr
+    assert done.stdout == ""
 
 
 def test_a_lost_replica_loses_no_answer(

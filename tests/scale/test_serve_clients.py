@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crossrag.config import IndexSettings, QdrantSettings, RerankingSettings, Settings
+from crossrag.config import (
+    ContextSettings,
+    EmbedderSettings,
+    IndexSettings,
+    QdrantSettings,
+    RerankingSettings,
+    Settings,
+    VerificationSettings,
+)
 from crossrag.errors import ConfigError, ModelError
 from crossrag.ray_settings import RaySettings
 from crossrag.server.problems import Problem
@@ -189,6 +197,8 @@ def test_only_what_changed_is_deployed(tmp_path: Path) -> None:
     key = digests(Settings(server=ServerSettings(api_key="one")))
     other = digests(Settings(server=ServerSettings(api_key="two")))
     assert len({base[2], key[2], other[2]}) == 3
+    port = digests(Settings(server=ServerSettings(port=9)))
+    assert port == base, "Serve listens, and no application of it"
     wide = digests(Settings(ray=RaySettings(reranker_max_replicas=9)))
     assert [one == other for one, other in zip(base, wide, strict=True)] == [False, True, True]
 
@@ -196,14 +206,24 @@ def test_only_what_changed_is_deployed(tmp_path: Path) -> None:
 def test_paths_hold_in_other_working_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model").mkdir()
-    relative = Settings(
-        index=IndexSettings(path=Path("index")), reranking=RerankingSettings(model="progressive:model")
-    )
-    absolute = Settings(
-        index=IndexSettings(path=tmp_path / "index"),
-        reranking=RerankingSettings(model=f"progressive:{tmp_path / 'model'}"),
-    )
+
+    def of(folder: Path) -> Settings:
+        """Every setting that is a path."""
+        at = f"{folder}/" if folder.is_absolute() else ""
+        return Settings(
+            index=IndexSettings(path=folder / "index"),
+            embedder=EmbedderSettings(model=f"onnx:{at}model"),
+            reranking=RerankingSettings(model=f"progressive:{at}model", cache=folder / "scores.sqlite"),
+            verification=VerificationSettings(model=f"onnx:{at}model"),
+            context=ContextSettings(tokenizer=folder / "tokenizer.json"),
+            server=ServerSettings(
+                collections={"legal": folder / "legal"}, uploads=folder / "up", feedback=folder / "thumbs"
+            ),
+        )
+
+    relative, absolute = of(Path()), of(tmp_path)
     assert serve.reranker_of(relative).digest == serve.reranker_of(absolute).digest
+    assert serve.embedder_of(relative).digest == serve.embedder_of(absolute).digest
     assert serve.api_of(relative).digest == serve.api_of(absolute).digest
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import sys
+from contextlib import redirect_stdout
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,9 +13,6 @@ from crossrag.errors import MissingExtraError, UsageError
 
 from . import show
 from .options import ConfigOption, IndexOption, SetOption, loaded
-
-if TYPE_CHECKING:
-    from crossrag.config import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -46,18 +43,26 @@ def serve(
         raise UsageError(f"There is no engine {engine!r}", hint="Write --engine local or --engine ray")
     chosen: dict[str, Any] = {"host": host, "port": port, "insecure_no_auth": insecure_no_auth or None}
     said = [f"server.{name}={value}" for name, value in chosen.items() if value is not None]
+    from crossrag.server.observing import log_requests
+
     found = loaded(index, config, [*(settings or []), *said]).settings
-    _log(found)
+    log_requests(found.server)
     if engine == "local":
         from crossrag.server.listening import serve as listen
 
         listen(found, listening=lambda address: show.talk(f"Listening at {address} (Ctrl-C ends it)."))
         return
     _check_installed("ray", "ray")
+    from crossrag.scale.serve_cluster import Place
     from crossrag.scale.serve_cluster import serve as spread
 
-    ends = "Ctrl-C ends it" if found.ray.address is None else "`serve shutdown` ends it"
-    spread(found, listening=lambda address: show.talk(f"Listening at {address} ({ends})."))
+    def listening(place: Place) -> None:
+        ends = "Ctrl-C" if place.own else "`serve shutdown`"
+        show.talk(f"Listening at {place.url} ({ends} ends it).")
+
+    # Ray prints what happens to its workers on standard output, which is for data.
+    with redirect_stdout(sys.stderr):
+        spread(found, listening=listening)
 
 
 def mcp(
@@ -99,17 +104,6 @@ def key(
     owner = f', tenant = "{kept.tenant}"' if kept.tenant else ""
     show.talk("Its entry for crossrag.toml, under [server]; further keys go into the same list:")
     show.talk(f'keys = [{{name = "{kept.name}", sha256 = "{kept.sha256}", scope = "{kept.scope}"{owner}}}]')
-
-
-def _log(settings: Settings) -> None:
-    """Lines of requests to stderr, as the settings say."""
-    handler = logging.StreamHandler(sys.stderr)
-    text = settings.server.log_format == "text"
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s" if text else "%(message)s"))
-    for name in ("crossrag.server", "uvicorn.error"):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(logging.INFO if name.startswith("crossrag") else logging.WARNING)
 
 
 def _check_installed(extra: str, *modules: str) -> None:

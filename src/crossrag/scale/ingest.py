@@ -8,8 +8,7 @@ next run.
 from __future__ import annotations
 
 import logging
-import os
-import warnings
+import re
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +16,10 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from crossrag.errors import ConfigError, CrossragError, MissingExtraError
+from crossrag.errors import CrossragError, MissingExtraError
 
 from . import ingest_rows
+from .cluster import Need, connected
 from .ingest_work import Embedding, Order, read
 
 if TYPE_CHECKING:
@@ -29,10 +29,9 @@ if TYPE_CHECKING:
     from crossrag.ray_settings import RaySettings
 
 _READER_CPUS = 1.0
+_RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception): .")
 _READER_SHELVES = 100
 """After so many a reader is replaced, whatever parsers have left in it."""
-_TALKATIVE = ("ray.data._internal.progress", "ray._private.authentication.authentication_token_setup")
-"""Loggers of Ray that warn of what is as it should be."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,8 @@ class RayEngine:
     settings: Settings
 
     def __post_init__(self) -> None:
-        if find_spec("ray") is None:
+        # Ray alone has no Ray Data.
+        if any(find_spec(module) is None for module in ("ray", "pyarrow", "pandas")):
             raise MissingExtraError("--engine ray needs Ray", hint="pip install 'crossrag[ray]'")
 
     @cached_property
@@ -71,7 +71,8 @@ class RayEngine:
         if not changes:
             yield iter(())
             return
-        with connected(self.settings.ray), _explained():
+        ray = self.settings.ray
+        with connected(ray, _need(ray)), _in_order(), _explained():
             stream = self._stream(changes, known)
             try:
                 yield stream
@@ -116,63 +117,14 @@ def _dataset(asked: list[ingest_rows.Row], order: Order, ray: RaySettings) -> An
     )
 
 
-@contextmanager
-def connected(ray: RaySettings) -> Iterator[None]:
-    """A driver on the cluster that the settings name, or on one of its own, until the block ends.
-
-    Its own lets in who has the token that Ray keeps in the user's home. A cluster that this process is
-    connected to already is used and left as it is.
-
-    Raises:
-        ConfigError: There is no such cluster, or it is too small for the work.
-    """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # no word to anybody
-    with warnings.catch_warnings():
-        # Ray reads settings of its own that it has deprecated.
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
-        import ray as library
-
-        ours = not library.is_initialized()
-        if ours:
-            _init(library, ray)
-        try:
-            with _in_order():
-                yield
-        finally:
-            if ours:
-                library.shutdown()
-
-
-def _init(library: Any, ray: RaySettings) -> None:
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    # What workers print, Ray would put on standard output, which is for data.
-    said: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
-    if ray.address is None:
-        _check_size(ray, ray.num_cpus or os.cpu_count() or 1)
-        said |= {
-            "num_cpus": ray.num_cpus,
-            "object_store_memory": ray.object_store_memory,
-            "object_spilling_directory": str(ray.spill) if ray.spill else None,
-            "include_dashboard": False,
-        }
-    try:
-        # A cluster that somebody else's environment names is not one that the settings name.
-        library.init(address=ray.address or "local", **said)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        where = ray.address or "on this machine"
-        raise ConfigError(f"There is no Ray cluster {where}: {error}", hint="See ray.address") from None
-
-
-def _check_size(ray: RaySettings, cpus: int) -> None:
+def _need(ray: RaySettings) -> Need:
     """Embedders that leave nothing to readers would wait for them for ever."""
-    needed = ray.ingest_embedders * ray.ingest_cpus + _READER_CPUS
-    if needed > cpus:
-        raise ConfigError(
-            f"Embedders and one reader take {needed:g} CPUs, and the cluster has {cpus}",
-            hint="Lower ray.ingest_embedders or ray.ingest_cpus, or raise ray.num_cpus",
-        )
+    return Need(
+        whose="Embedders and one reader",
+        cpus=ray.ingest_embedders * ray.ingest_cpus + _READER_CPUS,
+        gpus=ray.ingest_embedders * ray.ingest_gpus,
+        hint="Lower ray.ingest_embedders, ray.ingest_cpus or ray.ingest_gpus",
+    )
 
 
 @contextmanager
@@ -198,8 +150,14 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except RayError as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CrossragError(
-            f"Ray gave up: {first[:300]}",
+            f"Ray gave up: {_reason(error)[:300]}",
             hint="What was written is whole; mend what it says and run the same command again",
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The line of Ray's report that says what happened: the last exception, but those that say only where."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    raised = [line for line in lines if _RAISED.match(line) and "UserCodeException" not in line]
+    return raised[-1] if raised else lines[0]

@@ -17,6 +17,7 @@ from crossrag.errors import ConfigError, CrossragError, ModelError
 from crossrag.preparing import Recipe, prepare
 
 from . import ingest_rows
+from .cluster import device, everywhere
 
 if TYPE_CHECKING:
     from crossrag.protocols import Embedder, SparseEncoder
@@ -41,19 +42,24 @@ class Order:
     @classmethod
     def of(cls, settings: Settings) -> Order:
         """From the driver's settings."""
+        named = settings.embedder.model_copy(update={"model": everywhere(settings.embedder.model)})
+        sent = settings.model_copy(update={"embedder": named})
         return cls(
-            settings.model_dump_json(include=_NEEDED, exclude_unset=True),
+            sent.model_dump_json(include=_NEEDED, exclude_unset=True),
             assembly.recipe(settings).fingerprint,
             assembly.embedder(settings).fingerprint,
             assembly.sparse_encoder(settings).fingerprint,
         )
 
     def read(self) -> Settings:
-        """The settings on the worker's side, with as many threads as the worker has CPUs."""
+        """The settings on the worker's side: as many threads as it has CPUs, and the GPU that it has."""
         settings = Settings.model_validate_json(self.settings)
-        cpus = max(1, int(settings.ray.ingest_cpus))
-        embedder = settings.embedder.model_copy(update={"threads": settings.embedder.threads or cpus})
-        return settings.model_copy(update={"embedder": embedder})
+        wanted, ray = settings.embedder, settings.ray
+        own = {
+            "threads": wanted.threads or max(1, int(ray.ingest_cpus)),
+            "device": device("embedders", wanted.model, wanted.device, gpus=ray.ingest_gpus),
+        }
+        return settings.model_copy(update={"embedder": wanted.model_copy(update=own)})
 
 
 def read(row: Row, order: Order) -> Row:

@@ -8,26 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from crossrag.config import EmbedderSettings, RerankingSettings, Settings, load_settings
+from crossrag.config import Settings, load_settings
 from crossrag.errors import ConfigError
 from crossrag.ray_settings import RaySettings
 from crossrag.server.app import create_app
 from crossrag.server.listening import check_closed
+from crossrag.server.observing import log_requests
 from crossrag.server.service import Service
 from crossrag.server_settings import ServerSettings
 
+from .cluster import device, everywhere
 from .serve_clients import Replicas, ServedEmbedder, ServedReranker
 from .serve_models import EmbedderReplica, RerankerReplica
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from crossrag.registry import Kind
 
 API, RERANKER, EMBEDDER = "crossrag", "crossrag-reranker", "crossrag-embedder"
 """Names of the applications."""
@@ -78,6 +82,10 @@ class Api:
     def __init__(self, settings: Settings, digest: str) -> None:
         from ray import serve
 
+        # Not only what the settings say: others may have started Serve, or do it by a file of their own.
+        check_closed(settings.server.model_copy(update={"host": listens_at()[0]}))
+        # Ray keeps what a replica says on stderr among its logs.
+        log_requests(settings.server)
         retries = settings.ray.retries
         # By name: where all three are deployed at once, they may come up in any order.
         handle = serve.get_deployment_handle(EmbedderReplica.__name__, app_name=EMBEDDER)
@@ -122,9 +130,11 @@ def api_of(settings: Settings) -> Made:
     # Nothing of what the models' own applications are made of: another model does not start this anew.
     kind = settings.reranking.model.partition(":")[0]
     wanted = settings.reranking.model_copy(update={"model": kind, "threads": 0, "device": None})
-    index = settings.index.model_copy(update={"path": settings.index.path.expanduser().absolute()})
+    settings = _everywhere(settings.model_copy(update={"reranking": wanted}))
     own = _part(ray, "ingress", "retries")
-    settings = settings.model_copy(update={"index": index, "reranking": wanted, "ray": own})
+    # Where Serve listens is not where this one of its applications does.
+    server = settings.server.model_copy(update={"port": ServerSettings().port})
+    settings = settings.model_copy(update={"ray": own, "server": server})
     digest = _digest(settings)
     deployed = serve.deployment(
         name="Api",
@@ -143,78 +153,78 @@ def api_of(settings: Settings) -> Made:
 
 def reranker_of(settings: Settings) -> Made:
     """The reranker as an application of Serve."""
-    ray, wanted = settings.ray, settings.reranking
-    given = Settings(
-        reranking=RerankingSettings(
-            model=_absolute(wanted.model),
-            threads=wanted.threads or max(1, int(ray.reranker_cpus)),
-            device=wanted.device or ("cuda" if ray.reranker_gpus else None),
-        ),
-        rerank_http=settings.rerank_http,
-        rerank_torch=settings.rerank_torch,
-        server=ServerSettings(
-            batch_tokens=settings.server.batch_tokens, grace_seconds=settings.server.grace_seconds
-        ),
-        ray=_part(ray, "reranker", "max"),
-    )
-    return _model(
-        RerankerReplica,
-        given,
-        replicas=(ray.reranker_replicas, ray.reranker_max_replicas),
-        resources={"num_cpus": ray.reranker_cpus, "num_gpus": ray.reranker_gpus},
-    )
+    return _model(RerankerReplica, "reranker", settings, section="reranking", also=("rerank_http", "rerank_torch"))
 
 
 def embedder_of(settings: Settings) -> Made:
     """The embedder as an application of Serve."""
-    ray, wanted = settings.ray, settings.embedder
-    given = Settings(
-        embedder=EmbedderSettings(
-            model=_absolute(wanted.model),
-            threads=wanted.threads or max(1, int(ray.embedder_cpus)),
-            device=wanted.device or ("cuda" if ray.embedder_gpus else None),
-        ),
-        server=ServerSettings(
-            batch_tokens=settings.server.batch_tokens, grace_seconds=settings.server.grace_seconds
-        ),
-        ray=_part(ray, "embedder", "max"),
-    )
-    return _model(
-        EmbedderReplica,
-        given,
-        replicas=(ray.embedder_replicas, ray.embedder_max_replicas),
-        resources={"num_cpus": ray.embedder_cpus, "num_gpus": ray.embedder_gpus},
-    )
+    return _model(EmbedderReplica, "embedder", settings, section="embedder")
 
 
 def _model(
     replica: type[RerankerReplica | EmbedderReplica],
+    name: str,
     settings: Settings,
     *,
-    replicas: tuple[int, int],
-    resources: Mapping[str, float],
+    section: str,
+    also: Sequence[str] = (),
 ) -> Made:
+    """A model as an application of Serve.
+
+    Args:
+        replica: What holds it.
+        name: What its settings in `[ray]` begin with.
+        settings: All of them.
+        section: Where the model is named.
+        also: Further sections that the replica needs.
+    """
     from ray import serve
 
-    least, most = replicas
-    limits = settings.ray
+    kind: Kind = "rerankers" if name == "reranker" else "embedders"
+    ray, limits, wanted = settings.ray, settings.server, getattr(settings, section)
+    least, most, cpus, gpus = (
+        getattr(ray, f"{name}_{what}") for what in ("replicas", "max_replicas", "cpus", "gpus")
+    )
+    # Only what it is made of, so that nothing else starts it anew; and no key that it does not need.
+    model = type(wanted)(
+        model=everywhere(wanted.model),
+        threads=wanted.threads or max(1, int(cpus)),
+        device=device(kind, wanted.model, wanted.device, gpus=gpus),
+    )
+    given: dict[str, Any] = {one: getattr(settings, one) for one in also}
+    given |= {
+        section: model,
+        "server": ServerSettings(batch_tokens=limits.batch_tokens, grace_seconds=limits.grace_seconds),
+        "ray": _part(ray, name, "max"),
+    }
+    own = Settings(**given)
     deployed = serve.deployment(
         name=replica.__name__,
         autoscaling_config={
             "min_replicas": least,
             "initial_replicas": least,
             "max_replicas": most,
-            "target_ongoing_requests": max(1.0, limits.max_ongoing_requests / 4),
+            "target_ongoing_requests": max(1.0, ray.max_ongoing_requests / 4),
         },
-        max_ongoing_requests=limits.max_ongoing_requests,
-        max_queued_requests=limits.max_queued_requests,
-        ray_actor_options=dict(resources),
-        graceful_shutdown_timeout_s=settings.server.grace_seconds,
+        max_ongoing_requests=ray.max_ongoing_requests,
+        max_queued_requests=ray.max_queued_requests,
+        ray_actor_options={"num_cpus": cpus, "num_gpus": gpus},
+        graceful_shutdown_timeout_s=limits.grace_seconds,
         # A new model is loaded beside the old one, which answers until then.
         max_surge_percent=100,
     )(replica)
-    digest = _digest(settings)
-    return Made(deployed.bind(settings, digest), digest)
+    digest = _digest(own)
+    return Made(deployed.bind(own, digest), digest)
+
+
+def listens_at() -> tuple[str, int]:
+    """Host and port of Serve on the cluster that this program is connected to, whoever started it."""
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client()
+    assert client is not None  # noqa: S101 - it raises where Serve is not there
+    there = client.http_config
+    return there.host or "127.0.0.1", there.port
 
 
 def _settings(args: Mapping[str, Any]) -> Settings:
@@ -227,11 +237,25 @@ def _part(ray: RaySettings, *beginnings: str) -> RaySettings:
     return RaySettings(**{name: value for name, value in ray if name.startswith(beginnings)})
 
 
-def _absolute(name: str) -> str:
-    """A replica may have another working directory."""
-    backend, colon, model = name.partition(":")
-    folder = Path(model).expanduser()
-    return f"{backend}:{folder.absolute()}" if colon and folder.is_dir() else name
+def _everywhere(settings: Settings) -> Settings:
+    """With whole paths: a replica may have another working directory."""
+    held = {}
+    for section, values in settings:
+        whole = {name: _whole(value) for name, value in values}
+        if section in {"embedder", "verification"}:
+            whole["model"] = everywhere(values.model)
+        # Only what differs, since what was said is told from what was not.
+        changed = {name: value for name, value in whole.items() if value != getattr(values, name)}
+        held[section] = values.model_copy(update=changed)
+    return settings.model_copy(update=held)
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, Path):
+        return value.expanduser().absolute()
+    if isinstance(value, dict):
+        return {name: _whole(one) for name, one in value.items()}
+    return value
 
 
 def _digest(settings: Settings) -> str:

@@ -1,30 +1,108 @@
-"""The applications of `serve` on a cluster of Ray: connected to or started, deployed, exchanged, ended."""
+"""The applications of `serve` on a cluster of Ray: Serve started, applications deployed, exchanged, ended."""
 
 from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from crossrag.errors import ModelError
+from crossrag.errors import ConfigError, ModelError
+from crossrag.server.listening import bound, check_closed
 
-from .serve import API, EMBEDDER, RERANKER, api_of, embedder_of, reranker_of
+from .cluster import Need, connected
+from .serve import API, EMBEDDER, RERANKER, api_of, embedder_of, listens_at, reranker_of
 
 if TYPE_CHECKING:
     from crossrag.config import Settings
 
 _STARTING = 300.0
-"""Seconds in which the API must be ready."""
+"""Seconds in which what is deployed must run, and the API must be ready."""
+_WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104 - compared, not listened at
 
 
-def deploy(settings: Settings) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where Serve is."""
+
+    own: bool
+    """Whether the cluster was started for it, and ends with it."""
+    url: str
+    """Of the API."""
+
+
+def serve(settings: Settings, *, listening: Callable[[Place], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C; on a cluster that is there already, deploy and return.
+
+    Args:
+        settings: All of them.
+        listening: Called when the API is ready.
+
+    Raises:
+        ConfigError: It is open to others without a key, an embedded index is to have several servers, or
+            there is no cluster, or none that is large enough.
+        UsageError: The port is taken.
+        ModelError: It does not become ready.
+    """
+    api_of(settings)  # what cannot be is said before a cluster is started
+    stop = threading.Event()
+    with started(settings) as place, _set_by_signals(stop, wanted=place.own):
+        deploy(settings, stop=stop)
+        _wait_until_ready(stop)
+        if not stop.is_set():
+            listening(place)
+        if place.own:
+            stop.wait()
+
+
+@contextmanager
+def started(settings: Settings) -> Iterator[Place]:
+    """Serve on the cluster of the settings until the block ends; on one that was there before it stays.
+
+    Raises:
+        ConfigError: There is no such cluster, it is too small, or Serve does not start there; or Serve is
+            there already and listens where others may come without a key.
+        UsageError: The port of a cluster of its own is taken.
+    """
+    limits = settings.server
+    port = limits.port
+    if settings.ray.address is None:
+        with bound(limits) as taken:
+            port = taken.getsockname()[1]
+    elif not port:
+        raise ConfigError("The machines of a cluster listen at one port", hint="Set server.port to one")
+    with connected(settings.ray, _need(settings), places=_places(settings)) as own:
+        from ray import serve
+        from ray.exceptions import RayError
+
+        try:
+            serve.start(http_options={"host": limits.host, "port": port, "keep_alive_timeout_s": 5})
+        except (RayError, RuntimeError, TimeoutError) as error:
+            raise ConfigError(
+                f"Serve does not listen at {limits.host}, port {port}: {_line(error)}",
+                hint="Choose another server.port, or see Ray's logs",
+            ) from None
+        host, port = listens_at()
+        try:
+            check_closed(limits.model_copy(update={"host": host}))
+            yield Place(own, _url(host, port, own=own))
+        finally:
+            if own:
+                serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+def deploy(settings: Settings, *, stop: threading.Event | None = None) -> list[str]:
     """Put the applications on the cluster that this program is connected to, those that are not there yet.
 
     Models first, so that no API is without them. Returns the names of what was deployed.
+
+    Args:
+        settings: All of them.
+        stop: When it is set, nothing further is waited for.
 
     Raises:
         ConfigError: The settings cannot be served.
@@ -32,93 +110,37 @@ def deploy(settings: Settings) -> list[str]:
     """
     from ray import serve
 
+    stop = stop or threading.Event()
     models = {EMBEDDER: embedder_of(settings)}
     if settings.reranking.model != "none":
         models[RERANKER] = reranker_of(settings)
-    done = []
+    done: list[str] = []
     for stage in (models, {API: api_of(settings)}):
         new = {name: made for name, made in stage.items() if _running(name) != made.digest}
         targets = [
             serve.RunTarget(made.application, name=name, route_prefix="/" if name == API else None)
             for name, made in new.items()
         ]
-        try:
-            if targets:
-                serve.run_many(targets)
-        except RuntimeError as error:
-            raise ModelError(
-                f"{' or '.join(new)} does not come up: {str(error)[:300]}", hint="Its replicas' logs say why"
-            ) from None
-        done += list(new)
+        if targets and not stop.is_set():
+            # Not Ray's own waiting, which has no end.
+            serve.run_many(targets, wait_for_applications_running=False)
+            _wait_until_running(new, stop)
+            done += list(new)
     return done
 
 
-def serve(settings: Settings, *, listening: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C; on a cluster that is there already, deploy and return.
-
-    Args:
-        settings: All of them.
-        listening: Called with the address when it is ready.
-
-    Raises:
-        ConfigError: It is open to others without a key, or an embedded index is to have several servers.
-        ModelError: It does not become ready.
-    """
-    api_of(settings)  # what cannot be is said before a cluster is started
-    port = settings.server.port or _free_port(settings.server.host)
-    stop = threading.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        connect(settings, port)
-        # Not sooner: Ray puts a handler of its own in the place of what is there.
-        for number in before:
-            signal.signal(number, lambda *_: stop.set())
-        deploy(settings)
-        host = settings.server.host
-        shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not listened at
-        address = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
-        if settings.ray.address is None:
-            _wait_until_ready(stop)
-        if not stop.is_set():
-            listening(address)
-        if settings.ray.address is None:
-            stop.wait()
-    finally:
-        disconnect(keep=settings.ray.address is not None)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def connect(settings: Settings, port: int) -> None:
-    """Connect to the cluster of the settings, or start one here; and Serve on it."""
-    # It tells its makers of every cluster unless it is told not to.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-    from ray import serve
-
-    given = settings.ray
-    if given.address is None:
-        ray.init(
-            num_cpus=_places(settings),
-            include_dashboard=False,
-            configure_logging=False,
-            log_to_driver=False,
-        )
-    else:
-        ray.init(address=given.address, configure_logging=False, log_to_driver=False)
-    serve.start(http_options={"host": settings.server.host, "port": port, "keep_alive_timeout_s": 5})
-
-
-def disconnect(*, keep: bool) -> None:
-    """Let go of the cluster; what runs on one that was there before is kept."""
-    import ray
-
-    if ray.is_initialized():
-        if not keep:
-            from ray import serve
-
-            serve.shutdown()  # type: ignore[no-untyped-call]
-        ray.shutdown()
+def _need(settings: Settings) -> Need:
+    """Of the least replicas."""
+    ray = settings.ray
+    rerankers = ray.reranker_replicas if settings.reranking.model != "none" else 0
+    return Need(
+        whose="The API and its models",
+        cpus=ray.ingress_replicas * ray.ingress_cpus
+        + rerankers * ray.reranker_cpus
+        + ray.embedder_replicas * ray.embedder_cpus,
+        gpus=rerankers * ray.reranker_gpus + ray.embedder_replicas * ray.embedder_gpus,
+        hint="Lower the CPUs, GPUs or replicas of ray.ingress_, ray.reranker_ and ray.embedder_",
+    )
 
 
 def _places(settings: Settings) -> int:
@@ -150,6 +172,28 @@ def _running(name: str) -> str | None:
         return None
 
 
+def _wait_until_running(names: Collection[str], stop: threading.Event) -> None:
+    from ray import serve
+
+    until = time.monotonic() + _STARTING
+    while not stop.is_set():
+        there = serve.status().applications
+        waiting = [name for name in names if name not in there or there[name].status != "RUNNING"]
+        if not waiting:
+            return
+        late = time.monotonic() > until
+        for name in waiting:
+            one = there.get(name)
+            if late or (one and one.status == "DEPLOY_FAILED"):
+                said = [one.message, *(part.message for part in one.deployments.values())] if one else []
+                why = " ".join(filter(None, said))[-500:] or "nobody says why"
+                raise ModelError(
+                    f"{name} does not come up: {why}",
+                    hint="Its replicas' logs say more; `serve status` shows what it waits for",
+                )
+        stop.wait(0.2)
+
+
 def _wait_until_ready(stop: threading.Event) -> None:
     from ray import serve
 
@@ -167,7 +211,39 @@ def _wait_until_ready(stop: threading.Event) -> None:
         stop.wait(0.2)
 
 
-def _free_port(host: str) -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as taken:
-        taken.bind((host, 0))
-        return int(taken.getsockname()[1])
+def _url(host: str, port: int, *, own: bool) -> str:
+    """What to call to get there; of a cluster of several machines, the head."""
+    import ray
+
+    if host in _WILDCARDS:
+        host = "127.0.0.1" if own else ray.get_runtime_context().gcs_address.rpartition(":")[0].strip("[]")
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _line(error: Exception) -> str:
+    """The last line, where Ray has what happened in a worker."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
+
+
+@contextmanager
+def _set_by_signals(stop: threading.Event, *, wanted: bool) -> Iterator[None]:
+    """SIGTERM and Ctrl-C set `stop` until the block ends; a second Ctrl-C is an ordinary one.
+
+    To be entered when Ray is connected, which has a handler of its own.
+    """
+    if not wanted:
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def ends(*_: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
+
+    for number in before:
+        signal.signal(number, ends)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

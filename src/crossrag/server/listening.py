@@ -48,7 +48,7 @@ def serve(settings: Settings, *, listening: Callable[[str], None], service: Serv
 
     limits = settings.server
     check_closed(limits)
-    taken = _bound(limits)
+    taken = bound(limits)
     made = service or Service(settings)
     config = uvicorn.Config(
         create_app(made),
@@ -95,7 +95,12 @@ def _server_class() -> Any:
     return Server
 
 
-def _bound(settings: ServerSettings) -> socket.socket:
+def bound(settings: ServerSettings) -> socket.socket:
+    """A socket at the address of the settings, which does not listen yet.
+
+    Raises:
+        UsageError: The port is taken.
+    """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from crossrag.errors import CrossragError
 
 if TYPE_CHECKING:
+    from crossrag.server_settings import ServerSettings
     from crossrag.types import Ranking
 
     from .service import Service
@@ -28,6 +30,17 @@ _TRACER = trace.get_tracer("crossrag.server")
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def log_requests(limits: ServerSettings) -> None:
+    """Lines of requests to this process's stderr, as the settings say."""
+    handler = logging.StreamHandler(sys.stderr)
+    text = limits.log_format == "text"
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s" if text else "%(message)s"))
+    for name in ("crossrag.server", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO if name.startswith("crossrag") else logging.WARNING)
 
 
 class Observer:
