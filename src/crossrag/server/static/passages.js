@@ -1,11 +1,6 @@
-// Words and links for passages: what a place is called, where it leads, how relevant it is.
+// Words for passages: what a place is called, how relevant it is.
 
 import { element } from "./dom.js";
-
-/** The address that opens a document at a range of its text, in code points; it works in a new tab too. */
-export function addressOf(documentId, start, end) {
-  return `/d/${encodeURIComponent(documentId)}#${start}-${end}`;
-}
 
 /** The last part of a source's path, and what of the place comes after the source. */
 export function nameOf(passage) {
