@@ -155,7 +155,7 @@ def test_minutes_of_mixed_requests_leave_nothing_behind(tmp_path: Path, seconds:
         print(dict(sorted(seen.items())))
         assert odd == []
         wait_until(lambda: figure(url, "crossrag_running") == figure(url, "crossrag_waiting") == 0)
-        # With a permit lost, one of these would wait for ever.
+        # And all of it still works.
         with ThreadPoolExecutor(CLIENTS - 1) as all_at_once:
             asked = {"question": QUESTION}
             ends = all_at_once.map(
