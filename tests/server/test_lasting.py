@@ -32,6 +32,8 @@ CLIENTS = 4
 SAMPLES = 60
 SLACK = 3
 """Files, threads or processes that one more or less of a request makes."""
+ENOUGH = 2_000
+"""Requests: models keep the memory of their largest batch, so that it grows until they have met it."""
 MEMORY = 8 * 2**20
 """Bytes that what is held may differ by, from the second third of the time to the last."""
 
@@ -163,7 +165,10 @@ def test_minutes_of_mixed_requests_leave_nothing_behind(tmp_path: Path, seconds:
             )
             assert {reply.status_code for reply in ends} == {200}
     assert {name for name, _ in seen} == set(KINDS)
-    check_flat(measured, bounds=is_long)
+    is_enough = seen.total() >= ENOUGH
+    if is_long and not is_enough:
+        print(f"NOT TESTED: memory; {seen.total()} requests are no more than warming up")
+    check_flat(measured, bounds=is_long and is_enough)
 
 
 def check_flat(measured: list[Held], *, bounds: bool) -> None:
