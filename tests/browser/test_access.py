@@ -118,6 +118,25 @@ def test_nothing_sticks_out_of_a_narrow_screen(page: Page, width: int) -> None:
         assert min(box["width"], box["height"]) >= 24
 
 
+@pytest.mark.parametrize("width", [360, 700, 900, 1280])
+def test_words_of_the_ranking_neither_break_nor_meet(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    ask(page, QUESTION)
+    heads = [page.locator(f".{name}-head h4").evaluate(ENDS) for name in ("before", "after")]
+    assert heads[0]["right"] + 4 <= heads[1]["left"]
+    for label in page.locator(".board .label:visible").all():
+        assert label.evaluate("node => node.scrollWidth <= node.clientWidth + 1"), label.inner_text()
+        assert label.evaluate("node => node.getBoundingClientRect().height") < 24, label.inner_text()
+
+
+ENDS = """node => {
+  const range = document.createRange();
+  range.selectNodeContents(node);
+  const { left, right } = range.getBoundingClientRect();
+  return { left, right };
+}"""
+
+
 def test_dark_as_the_system_has_it_and_by_choice(browser: Browser, service: Served) -> None:
     context = browser.new_context(color_scheme="dark")
     page = context.new_page()

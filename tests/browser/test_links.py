@@ -87,6 +87,7 @@ def test_a_link_to_a_question_carries_its_conditions(browser: Browser, service: 
         narrow(page, CONDITIONS)
         expected = filter_in_use(page)
         ask(page, QUESTION)
+        page.click("#open-filters")
         page.click(".filter-actions >> text=Clear")
         link = copied(page, "Copy a link to this question")
     with opened(browser, service, link.removeprefix(service.url)) as page:

@@ -110,7 +110,11 @@ class Tools:
 
     def server(self) -> MCPServer[Any]:
         """A server with the tools; adding documents only if `server.mcp_write` says so."""
-        made: MCPServer[Any] = MCPServer("crossrag", instructions=_INSTRUCTIONS, log_level="WARNING")
+        from crossrag import __version__
+
+        made: MCPServer[Any] = MCPServer(
+            "crossrag", instructions=_INSTRUCTIONS, version=__version__, log_level="WARNING"
+        )
         for tool in (self.search, self.fetch, self.ask, self.list_collections):
             made.tool(annotations=_READS)(tool)
         if self._service.limits.mcp_write:

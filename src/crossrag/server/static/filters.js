@@ -67,6 +67,11 @@ export function offerNames(found) {
   names = [...new Set([...ALWAYS, ...found])];
 }
 
+/** Leaves the rows as they are, out of the way: the chips say what is in use. */
+export function foldFilters() {
+  show(false);
+}
+
 /** Takes all filters out. */
 export function clearFilters() {
   rows.length = 0;

@@ -5,7 +5,7 @@ import { listDocuments, onUnauthorized, status } from "./api.js";
 import { highlighted, watchCard } from "./chips.js";
 import { collection, offerCollections, watchCollections } from "./collections.js";
 import { byId, element, fill } from "./dom.js";
-import { clearFilters, currentConditions, currentFilter, offerNames, takeConditions, watchFilters } from "./filters.js";
+import { clearFilters, currentConditions, currentFilter, foldFilters, offerNames, takeConditions, watchFilters } from "./filters.js";
 import { watchKeyboard } from "./keyboard.js";
 import { openLibrary, watchLibrary } from "./library.js";
 import { watchPanels } from "./panels.js";
@@ -60,6 +60,7 @@ async function ask(question) {
   turns.push(turn);
   byId("turns").append(turn.element);
   setConversing(true);
+  foldFilters();
   arrived.question = ""; // It is asked, or another one is.
   rememberChoice();
   turn.element.scrollIntoView({ block: "start" });
@@ -180,8 +181,9 @@ function showFacts() {
     fill(facts, "Nothing is indexed yet. ", add);
     return;
   }
-  const parts = [counted(chosen.documents, "document"), counted(chosen.chunks, "passage"), service.models.generator].filter(Boolean);
-  fill(facts, parts.join(" · "));
+  const { generator } = service.models;
+  const writer = generator === "extractive" ? "answers are quotations" : generator;
+  fill(facts, [counted(chosen.documents, "document"), counted(chosen.chunks, "passage"), writer].filter(Boolean).join(" · "));
 }
 
 /** Names of metadata, for the filters. Only a help: without it, one types the name. */

@@ -32,8 +32,14 @@ export function sectionOf(passage) {
 
 /** The beginning of a text, for a glance: without headings, where there is more than these. */
 export function glance(text, most = 260) {
-  const flat = flattened(text.replace(/^\s{0,3}(#{1,6}\s.*|```.*)$/gm, "")) || flattened(text);
+  const flat = flattened(withoutRules(text).replace(/^\s{0,3}(#{1,6}\s.*|```.*)$/gm, "")) || flattened(text);
   return flat.length <= most ? flat : `${flat.slice(0, most).replace(/\s+\S*$/, "")}…`;
+}
+
+/** Lines of tables as their words: a card has no room for rows. */
+function withoutRules(text) {
+  const rows = text.replace(/^[ \t]*\|[ \t|:-]*$/gm, "");
+  return rows.replace(/^[ \t]*\|(.*)$/gm, (_, cells) => cells.split("|").map((cell) => cell.trim()).filter(Boolean).join(", "));
 }
 
 /** A text without Markdown's marks; white space is one blank. */
