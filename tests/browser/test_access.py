@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .conftest import ask
-from .scripted import answer, events, reply_with
+from .scripted import answer, candidate, events, ranking, reply_with
 from .serving import QUESTION, Served
 from .test_states import checked
 
@@ -127,6 +127,19 @@ def test_words_of_the_ranking_neither_break_nor_meet(page: Page, width: int) -> 
     for label in page.locator(".board .label:visible").all():
         assert label.evaluate("node => node.scrollWidth <= node.clientWidth + 1"), label.inner_text()
         assert label.evaluate("node => node.getBoundingClientRect().height") < 24, label.inner_text()
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_what_is_said_of_a_passage_hides_nothing(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    seen = ranking(candidates=[candidate(1, 0.9, truncated=True, duplicates=[{"id": "x"}])])
+    reply_with(page, events(answer("Fourteen months.", ranking=seen)))
+    ask(page, "How long is leave?")
+    score = page.locator(".after .percent").bounding_box()
+    tags = page.locator(".after .tags").bounding_box()
+    assert score is not None
+    assert tags is not None
+    assert score["y"] + score["height"] <= tags["y"] + 1
 
 
 ENDS = """node => {
