@@ -17,7 +17,7 @@ test: .venv/.dev ## run all tests
 test-ragas: .venv-ragas/.done ## run RAGAS itself against a scripted judge, in an environment of its own
 	.venv-ragas/bin/python -m pytest tests/evaluation/test_ragas.py
 
-stress: .venv/.dev ## kill, fail and change at random for long (STRESS_SEED, STRESS_EXAMPLES, STRESS_OPERATIONS=number)
+stress: .venv/.dev ## kill, fail and change at random for long (STRESS_SEED, STRESS_EXAMPLES, STRESS_OPERATIONS, STRESS_SECONDS=number)
 	$(BIN)/python -m pytest -m stress -s
 
 check: .venv/.dev ## format, lint, types, imports

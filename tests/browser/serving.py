@@ -83,22 +83,37 @@ class Served:
         return self.url.removeprefix("http://")
 
 
+def docs_of(collection: str) -> str:
+    """The folder of a collection's documents."""
+    return "docs" if collection == "default" else f"docs-{collection}"
+
+
 @contextmanager
 def served(
-    folder: Path, corpus: Mapping[str, str], *, generator: Playing | None = None, api_key: str | None = None
+    folder: Path,
+    corpus: Mapping[str, str],
+    *,
+    generator: Playing | None = None,
+    api_key: str | None = None,
+    others: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Iterator[Served]:
-    """Index the corpus and serve it at a port of the loopback until the block ends."""
+    """Index the corpus, and `others` as collections by name, and serve them at a port of the loopback."""
     import uvicorn
 
-    for name, text in corpus.items():
-        (folder / "docs" / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / "docs" / name).write_text(text, encoding="utf-8")
+    corpora = {"default": corpus, **(others or {})}
+    for collection, documents in corpora.items():
+        for name, text in documents.items():
+            file = folder / docs_of(collection) / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
     playing = generator or Playing()
     settings = Settings(
         index=IndexSettings(path=folder / "index"),
         reranking=RerankingSettings(threshold=0.3, top_k=4),
         verification=VerificationSettings(model="none"),
-        server=ServerSettings.model_validate({"api_key": api_key}),
+        server=ServerSettings.model_validate(
+            {"api_key": api_key, "collections": {name: folder / f"{name}.index" for name in others or {}}}
+        ),
     )
     service = Service(
         settings,
@@ -107,7 +122,8 @@ def served(
         reranker=OverlapReranker(),
         generator=playing,
     )
-    service.rag(None, "").ingest(folder / "docs")
+    for collection in corpora:
+        service.rag(collection, "").ingest(folder / docs_of(collection))
     taken = socket.socket()
     taken.bind(("127.0.0.1", 0))
     config = uvicorn.Config(create_app(service), log_config=None, http="h11", ws="none", lifespan="on")

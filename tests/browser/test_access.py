@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .conftest import ask
-from .scripted import answer, events, reply_with
+from .scripted import answer, candidate, events, ranking, reply_with
 from .serving import QUESTION, Served
 from .test_states import checked
 
@@ -116,6 +116,38 @@ def test_nothing_sticks_out_of_a_narrow_screen(page: Page, width: int) -> None:
         box = page.locator(selector).bounding_box()
         assert box is not None
         assert min(box["width"], box["height"]) >= 24
+
+
+@pytest.mark.parametrize("width", [360, 700, 900, 1280])
+def test_words_of_the_ranking_neither_break_nor_meet(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    ask(page, QUESTION)
+    heads = [page.locator(f".{name}-head h4").evaluate(ENDS) for name in ("before", "after")]
+    assert heads[0]["right"] + 4 <= heads[1]["left"]
+    for label in page.locator(".board .label:visible").all():
+        assert label.evaluate("node => node.scrollWidth <= node.clientWidth + 1"), label.inner_text()
+        assert label.evaluate("node => node.getBoundingClientRect().height") < 24, label.inner_text()
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_what_is_said_of_a_passage_hides_nothing(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    seen = ranking(candidates=[candidate(1, 0.9, truncated=True, duplicates=[{"id": "x"}])])
+    reply_with(page, events(answer("Fourteen months.", ranking=seen)))
+    ask(page, "How long is leave?")
+    score = page.locator(".after .percent").bounding_box()
+    tags = page.locator(".after .tags").bounding_box()
+    assert score is not None
+    assert tags is not None
+    assert score["y"] + score["height"] <= tags["y"] + 1
+
+
+ENDS = """node => {
+  const range = document.createRange();
+  range.selectNodeContents(node);
+  const { left, right } = range.getBoundingClientRect();
+  return { left, right };
+}"""
 
 
 def test_dark_as_the_system_has_it_and_by_choice(browser: Browser, service: Served) -> None:

@@ -134,6 +134,7 @@ def test_what_the_threshold_cut_is_below_a_line(page: Page) -> None:
 def test_nothing_relevant_is_said_and_the_nearest_are_shown(page: Page) -> None:
     ask(page, "Which planet has a largest moon?")
     assert page.locator(".note").first.inner_text().startswith("The documents do not say")
+    assert "No passage is relevant enough.\n" in page.locator(".note").first.inner_text()
     assert page.locator(".answer .chip").count() == 0
     assert page.locator(".sources h3").inner_text() == "Nearest passages"
 
@@ -155,6 +156,7 @@ def test_a_filter_narrows_what_is_searched(page: Page) -> None:
     page.press("#question", "Escape")
     assert page.locator("#filter-chips").inner_text() == "source begins with docs/handbook/office"
     ask(page, QUESTION)
+    assert not page.locator("#filters").is_visible(), "it would stand before the answer"
     assert set(page.locator(".card-link").all_inner_texts()) == {"office.txt"}
     page.click("#filter-chips button")
     ask(page, QUESTION)

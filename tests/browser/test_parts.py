@@ -94,6 +94,12 @@ def test_no_text_is_slow(page: Page) -> None:
     assert max(took) < 4_000, took
 
 
+def test_a_glance_shows_words_and_no_marks(page: Page) -> None:
+    text = "# Travel\n\nTrips are *paid*.\n\n| Country | Daily |\n|:---|---:|\n| Norway | 65 euros |\n\na | b"
+    seen = page.evaluate("text => import('/static/passages.js').then(module => module.glance(text))", text)
+    assert seen == "Trips are paid. Country, Daily Norway, 65 euros a | b"
+
+
 def test_two_hundred_ranges_are_marked_exactly(page: Page) -> None:
     seed = secrets.randbelow(2**32)
     print(f"seed {seed}")

@@ -82,6 +82,16 @@ def test_depth_is_bounded_whatever_the_body_is_called(client: httpx.Client, kind
     assert "nested deeper" in reply.json()["detail"]
 
 
+@pytest.mark.parametrize("path", ["/api/v1/search", "/v1/chat/completions"])
+def test_a_body_without_its_type_is_told_how(client: httpx.Client, path: str) -> None:
+    """What `curl -d` sends if nothing is said."""
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    reply = client.post(path, content=b'{"query": "x"}', headers=form)
+    assert reply.status_code == 422
+    assert "Content-Type: application/json" in reply.text
+    assert "Content-Type" not in client.post(path, json={"query": 5}).text
+
+
 class Slow(io.BytesIO):
     """Is read in small pieces, with a break after the first."""
 

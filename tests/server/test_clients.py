@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cohere
@@ -172,6 +174,40 @@ def test_tools_in_memory(make: Callable[..., Service]) -> None:
 
 def test_tools_over_http(running: Running) -> None:
     asyncio.run(_use_tools(f"{running.url}/mcp"))
+
+
+def test_addresses_lead_into_their_collection(make: Callable[..., Service], tmp_path: Path) -> None:
+    """A citation of another collection than the default names it; the page finds the document there alone."""
+    (tmp_path / "bees.md").write_text("To restore a hive, run the smoker command.", encoding="utf-8")
+    service = make(collections={"bees": tmp_path / "bees.index"})
+    service.rag("bees", "").ingest(tmp_path / "bees.md")
+    asked = [{"role": "user", "content": "How do I restore a hive?"}]
+    with listening(service) as found, httpx.Client(base_url=found.url, timeout=20) as client:
+        for model, query in (("rag", ""), ("rag/bees", "?collection=bees")):
+            said = client.post("/v1/chat/completions", json={"model": model, "messages": asked}).json()
+            cited = said["choices"][0]["message"]["annotations"][0]["url_citation"]["url"]
+            source = said["sources"][0]["source"]["url"]
+            for url in (cited, source):
+                place, _, characters = url.removeprefix(f"{found.url}/d/").partition("#")
+                identity, mark, rest = place.partition("?")
+                assert mark + rest == query
+                assert client.get(f"/api/v1/documents/{identity}{query}").status_code == 200
+                assert characters.replace("-", "").isdigit()
+        urls = asyncio.run(_addresses(f"{found.url}/mcp", "bees"))
+        assert len(urls) == 3
+        assert all(re.search(r"/d/d[0-9a-f]{24}\?collection=bees#\d+-\d+$", url) for url in urls), urls
+
+
+async def _addresses(server: str, collection: str) -> list[str]:
+    async with Client(server) as tools:
+        found = await tools.call_tool("search", {"query": "restore a hive", "collection": collection})
+        first = found.structured_content["results"][0]
+        whole = await tools.call_tool("fetch", {"id": first["id"], "collection": collection})
+        answer = await tools.call_tool(
+            "ask", {"question": "How do I restore a hive?", "collection": collection}
+        )
+        cited = answer.structured_content["sources"][0]
+        return [first["url"], whole.structured_content["url"], cited["url"]]
 
 
 async def _use_tools(server: object) -> None:

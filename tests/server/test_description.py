@@ -57,7 +57,9 @@ def configured(seed: int, examples: int) -> SchemathesisConfig:
 @pytest.mark.parametrize("examples", [4, pytest.param(200, marks=pytest.mark.stress)])
 def test_the_description_is_kept(make: Callable[..., Service], examples: int) -> None:
     seed = int(os.environ.get("STRESS_SEED", "20261124"))
-    print(f"seed {seed}")
+    if examples > 4:
+        examples = int(os.environ.get("STRESS_EXAMPLES", examples))
+    print(f"seed {seed}, {examples} examples")
     service = make(generator=CannedGenerator(["It is so [1]."]), api_key=KEY, feedback_per_minute=10**6)
     # So that there is something to delete: only what was uploaded may be.
     given = [uploads.Given(f"a{n:02}.md", io.BytesIO(b"Some text to delete.")) for n in range(60)]

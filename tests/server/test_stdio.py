@@ -13,6 +13,8 @@ from mcp import StdioServerParameters
 from mcp.client import Client
 from mcp.client.stdio import stdio_client
 
+import crossrag
+
 from .test_service import QUESTION
 
 
@@ -48,6 +50,28 @@ def test_a_client_over_stdio(index: Path) -> None:
                 assert str(index.parent) not in str(refused.content)
 
     asyncio.run(use())
+
+
+def test_a_client_that_leaves_is_no_error(index: Path) -> None:
+    command = [sys.executable, "-m", "crossrag", "mcp", "--index", str(index)]
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    line = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello})
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        assert server.stderr is not None
+        server.stdin.write(f"{line}\n".encode())
+        server.stdin.flush()
+        said = json.loads(server.stdout.readline())
+        assert said["result"]["serverInfo"]["version"] == crossrag.__version__
+        server.stdout.close()
+        server.stdin.write(f"{line}\n".encode())
+        server.stdin.close()
+        told = server.stderr.read().decode()
+        assert server.wait(60) == 0, told
+        assert "not foreseen" not in told
 
 
 def test_what_is_no_json_rpc_does_not_end_it(index: Path) -> None:

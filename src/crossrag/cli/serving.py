@@ -80,6 +80,8 @@ def mcp(
     service = Service(loaded(index, config, [*(settings or []), *said]).settings)
     try:
         Tools(service).server().run()
+    except* BrokenPipeError:
+        pass  # the client has left
     finally:
         service.close()
 

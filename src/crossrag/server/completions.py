@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from crossrag.types import Cited, Delta, Done, Retrieved
 
+from .service import DEFAULT
 from .sse import message
-from .wire import document_id
+from .wire import document_id, page_address
 
 if TYPE_CHECKING:
     from crossrag.types import Answer, Citation, Context, Event, Source
@@ -24,11 +25,15 @@ class Completion:
     Args:
         model: As it was asked for.
         base_url: Where the page is; citations lead there.
+        collection: The one that is asked.
         include_usage: Whether a stream ends with the usage.
     """
 
-    def __init__(self, *, model: str, base_url: str, include_usage: bool = False) -> None:
+    def __init__(
+        self, *, model: str, base_url: str, collection: str = DEFAULT, include_usage: bool = False
+    ) -> None:
         self._model, self._base, self._include_usage = model, base_url.rstrip("/"), include_usage
+        self._collection = collection
         self._id = f"chatcmpl-{uuid.uuid4().hex}"
         self._created = int(time.time())
 
@@ -80,11 +85,10 @@ class Completion:
         return message(head | usage | rest)
 
     def _annotation(self, citation: Citation) -> dict[str, Any]:
-        where = f"{citation.passage_start}-{citation.passage_end}"
         return {
             "type": "url_citation",
             "url_citation": {
-                "url": f"{self._base}/d/{document_id(citation.document_id)}#{where}",
+                "url": self._url(citation.document_id, citation.passage_start, citation.passage_end),
                 "title": citation.source,
                 "start_index": citation.start,
                 "end_index": citation.end,
@@ -96,7 +100,7 @@ class Completion:
 
     def _source(self, source: Source) -> dict[str, Any]:
         chunk = source.chunk
-        url = f"{self._base}/d/{document_id(chunk.document_id)}#{chunk.start}-{chunk.end}"
+        url = self._url(chunk.document_id, chunk.start, chunk.end)
         name = f"[{source.number}] {chunk.location}"
         return {
             "source": {"name": name, "url": url},
@@ -104,6 +108,10 @@ class Completion:
             "metadata": [{"source": url, "name": name, "number": source.number}],
             "distances": [source.relevance if source.relevance is not None else 0.0],
         }
+
+    def _url(self, identity: str, start: int, end: int) -> str:
+        place = page_address(document_id(identity), f"{start}-{end}", collection=self._collection)
+        return f"{self._base}{place}"
 
 
 def _usage(answer: Answer) -> dict[str, int]:

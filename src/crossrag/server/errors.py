@@ -32,7 +32,7 @@ def register(app: FastAPI) -> None:
     async def told(request: Request, error: Exception) -> Response:
         if isinstance(error, Abandoned):
             return Response(status_code=499)  # for the log; nobody reads it
-        problem = reply_of(_translated(error), request)
+        problem = reply_of(_translated(error, request), request)
         if problem.status == 405:
             problem.allow = ", ".join(app.state.router.methods(request.scope))
         return respond(request, problem)
@@ -47,9 +47,12 @@ def respond(request: Request, problem: Problem) -> Response:
     return JSONResponse(body, status_code=problem.status, headers=problem.headers, media_type=media_type)
 
 
-def _translated(error: Exception) -> Exception:
+def _translated(error: Exception, request: Request) -> Exception:
     if isinstance(error, RequestValidationError):
-        return Problem(422, _first(error.errors()))
+        # Without its type, a body is no object but text: what curl sends with -d alone.
+        kind = request.headers.get("content-type", "")
+        hint = "" if "json" in kind.lower() else "Send the header Content-Type: application/json"
+        return Problem(422, _first(error.errors()), hint=hint if request.method == "POST" else "")
     if isinstance(error, HTTPException):
         return Problem(error.status_code, str(error.detail))
     return error

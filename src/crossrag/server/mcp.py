@@ -110,7 +110,11 @@ class Tools:
 
     def server(self) -> MCPServer[Any]:
         """A server with the tools; adding documents only if `server.mcp_write` says so."""
-        made: MCPServer[Any] = MCPServer("crossrag", instructions=_INSTRUCTIONS, log_level="WARNING")
+        from crossrag import __version__
+
+        made: MCPServer[Any] = MCPServer(
+            "crossrag", instructions=_INSTRUCTIONS, version=__version__, log_level="WARNING"
+        )
         for tool in (self.search, self.fetch, self.ask, self.list_collections):
             made.tool(annotations=_READS)(tool)
         if self._service.limits.mcp_write:
@@ -134,7 +138,7 @@ class Tools:
                     Found(
                         id=(place := _place(one.chunk.document_id, one.chunk.start, one.chunk.end)),
                         title=one.chunk.location,
-                        url=self._url(place, ctx),
+                        url=self._url(place, ctx, collection),
                         text=one.chunk.text,
                         relevance=one.scores.relevance,
                     )
@@ -164,7 +168,7 @@ class Tools:
                 id=id,
                 title=whole.title or entry.source,
                 text=whole.between(start, end),
-                url=self._url(id, ctx),
+                url=self._url(id, ctx, collection),
                 metadata={
                     "source": entry.source,
                     "start": str(start),
@@ -189,7 +193,9 @@ class Tools:
                     Cited(
                         number=number,
                         title=one.source,
-                        url=self._url(_place(one.document_id, one.passage_start, one.passage_end), ctx),
+                        url=self._url(
+                            _place(one.document_id, one.passage_start, one.passage_end), ctx, collection
+                        ),
                         supported=one.supported,
                     )
                     for number, one in sorted(cited.items())
@@ -242,10 +248,13 @@ class Tools:
             return principal
         return Principal("stdio", "admin", self._service.settings.index.tenant)
 
-    def _url(self, place: str, ctx: Context) -> str:
+    def _url(self, place: str, ctx: Context, collection: str) -> str:
         request = ctx.request_context.request
         base = str(request.base_url).rstrip("/") if request is not None else self._base
-        return f"{base}/d/{place.replace(':', '#')}" if base else f"crossrag:{place}"
+        if not base:
+            return f"crossrag:{place}"
+        document, _, characters = place.partition(":")
+        return base + wire.page_address(document, characters, collection=collection)
 
 
 def _place(identity: str, start: int, end: int) -> str:

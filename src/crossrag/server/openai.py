@@ -68,10 +68,12 @@ class OpenAI:
         options = asked.rag
         where = options.filter if options else None
         seconds = options.timeout if options else None
-        rag = await opened(request, service, self._collection(asked), seconds=seconds)
+        collection = self._collection(asked)
+        rag = await opened(request, service, collection, seconds=seconds)
         completion = Completion(
             model=asked.model,
             base_url=str(request.base_url),
+            collection=collection,
             include_usage=bool(asked.stream_options and asked.stream_options.include_usage),
         )
         if not asked.stream:

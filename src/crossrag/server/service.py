@@ -144,6 +144,7 @@ class Service:
             if rag.grounder is not None:
                 rag.grounder.support([("Ready.", "It is ready.")])
             _ = rag.generator.fingerprint
+            rag.count_tokens("ready?")
             self.warm = True
             self.check()
         except CrossragError:

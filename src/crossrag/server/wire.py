@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from crossrag.types import Cited, Claimed, Delta, Done, Retrieved, Scores, Unsupported
 
+from .service import DEFAULT
+
 if TYPE_CHECKING:
     from crossrag.types import (
         Answer,
@@ -29,6 +31,18 @@ _SCORES = tuple(field.name for field in fields(Scores) if field.name != "indexed
 def document_id(identity: str) -> str:
     """An id that says nothing of where a document lies: 96 bits of a digest."""
     return "d" + hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
+def page_address(document: str, characters: str = "", *, collection: str = DEFAULT) -> str:
+    """Where the page shows a document, below the server's own address.
+
+    Args:
+        document: Its id, as `document_id` makes it.
+        characters: Which of it are marked, `START-END`.
+        collection: The document's; the default one is not named.
+    """
+    named = "" if collection == DEFAULT else f"?collection={collection}"
+    return f"/d/{document}{named}" + (f"#{characters}" if characters else "")
 
 
 def passage(chunk: Chunk) -> dict[str, Any]:

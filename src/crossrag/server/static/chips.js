@@ -1,7 +1,8 @@
 // Numbered citations in an answer, and the card that shows, on hover and on focus, what each rests on.
 
+import { addressOf } from "./address.js";
 import { byId, element, fill, icon } from "./dom.js";
-import { addressOf, flattened, glance, nameOf, percent } from "./passages.js";
+import { flattened, glance, nameOf, percent } from "./passages.js";
 
 const DELAY = 120;
 const AROUND = 90;
@@ -13,10 +14,9 @@ const AROUND = 90;
 export function citationChip(source, citation, open) {
   const { supported = null } = citation ?? {};
   const state = supported === false ? "is-unsupported" : supported ? "is-supported" : "";
-  const [start, end] = highlighted(source, citation);
   const chip = element("a", {
     class: `chip ${state}`,
-    href: addressOf(source.document_id, start, end),
+    href: addressOf(source, highlighted(source, citation)),
     "aria-label": `Source ${source.number}: ${source.location}${saidOf(supported)}`,
     on: {
       click: (event) => {

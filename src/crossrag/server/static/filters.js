@@ -16,6 +16,26 @@ const ALWAYS = ["source", "title", "page"];
 const rows = [];
 let names = ALWAYS;
 
+let changed = () => {};
+
+/** All complete rows, as they are told in an address: field, comparison, value. */
+export function currentConditions() {
+  return rows.filter(isComplete).map((row) => ({ ...row, value: row.value.trim() }));
+}
+
+/** A condition in words. */
+export function wordsOf({ key, comparison, value }) {
+  return `${key} ${COMPARISONS.find(([name]) => name === comparison)[1]} ${value.trim()}`;
+}
+
+/** Puts conditions in place of the rows. Those that no row can hold are given back, and do not narrow anything. */
+export function takeConditions(conditions) {
+  const isKnown = (each) => isComplete(each) && COMPARISONS.some(([name]) => name === each.comparison);
+  rows.splice(0, rows.length, ...conditions.filter(isKnown));
+  drawChips();
+  return conditions.filter((each) => !isKnown(each));
+}
+
 /** The filter of all complete rows, or null where there is none. Rows with one field and `is` are alternatives. */
 export function currentFilter() {
   const conditions = [];
@@ -29,8 +49,10 @@ export function currentFilter() {
   return conditions.length === 1 ? conditions[0] : { and: conditions };
 }
 
-/** The button, the rows and the chips. */
-export function watchFilters() {
+/** The button, the rows and the chips. `onChange` is called when a condition has come, changed or gone. */
+export function watchFilters(onChange) {
+  changed = onChange;
+  byId("filters").addEventListener("change", changed);
   byId("open-filters").addEventListener("click", () => {
     const isOpen = byId("filters").hidden;
     if (isOpen && rows.length === 0) rows.push(emptyRow());
@@ -45,11 +67,17 @@ export function offerNames(found) {
   names = [...new Set([...ALWAYS, ...found])];
 }
 
+/** Leaves the rows as they are, out of the way: the chips say what is in use. */
+export function foldFilters() {
+  show(false);
+}
+
 /** Takes all filters out. */
 export function clearFilters() {
   rows.length = 0;
   show(false);
   drawChips();
+  changed();
 }
 
 function emptyRow() {
@@ -105,6 +133,12 @@ function addRow() {
   [...byId("filters").querySelectorAll(".filter-row")].at(-1).querySelector("input").focus();
 }
 
+function removeRow(row) {
+  rows.splice(rows.indexOf(row), 1);
+  drawRows();
+  changed();
+}
+
 function drawRow(row) {
   const key = element("input", { class: "field", value: row.key, list: "filter-names", "aria-label": "Field", spellcheck: "false" });
   const comparison = element("select", { class: "field", "aria-label": "Comparison" },
@@ -119,20 +153,16 @@ function drawRow(row) {
   judge();
   for (const field of [key, comparison, value]) field.addEventListener("input", update);
   const remove = iconButton("close", "Remove this condition", () => {
-    rows.splice(rows.indexOf(row), 1);
+    removeRow(row);
     if (rows.length === 0) show(false);
-    drawRows();
   });
   return element("div", { class: "filter-row" }, key, comparison, value, remove);
 }
 
 function drawChips() {
   const chips = rows.filter(isComplete).map((row) => {
-    const words = `${row.key} ${COMPARISONS.find(([name]) => name === row.comparison)[1]} ${row.value.trim()}`;
-    const remove = iconButton("close", `Remove the filter: ${words}`, () => {
-      rows.splice(rows.indexOf(row), 1);
-      drawRows();
-    });
+    const words = wordsOf(row);
+    const remove = iconButton("close", `Remove the filter: ${words}`, () => removeRow(row));
     return element("li", {}, element("span", {}, words), remove);
   });
   fill(byId("filter-chips"), chips);

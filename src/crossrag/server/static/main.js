@@ -1,14 +1,16 @@
 // The page: what it knows of the service, the conversation, and who is told what.
 
+import { pageAddress, readAddress } from "./address.js";
 import { listDocuments, onUnauthorized, status } from "./api.js";
 import { highlighted, watchCard } from "./chips.js";
+import { collection, offerCollections, watchCollections } from "./collections.js";
 import { byId, element, fill } from "./dom.js";
-import { clearFilters, currentFilter, offerNames, watchFilters } from "./filters.js";
+import { clearFilters, currentConditions, currentFilter, foldFilters, offerNames, takeConditions, watchFilters } from "./filters.js";
 import { watchKeyboard } from "./keyboard.js";
 import { openLibrary, watchLibrary } from "./library.js";
 import { watchPanels } from "./panels.js";
 import { counted, nameOf } from "./passages.js";
-import { failure } from "./states.js";
+import { failure, note } from "./states.js";
 import { watchTheme } from "./theme.js";
 import { Turn } from "./turn.js";
 import { openDocument, watchViewer } from "./viewer.js";
@@ -16,10 +18,7 @@ import { openDocument, watchViewer } from "./viewer.js";
 let service = null; // What /status says.
 let running = null;
 const turns = [];
-
-function collection() {
-  return byId("collection").value || null;
-}
+const arrived = readAddress(location); // What the address said that led here.
 
 /** Tells a screen reader, and with `isShown` everybody, for a moment. */
 function say(words, isShown = false) {
@@ -56,11 +55,14 @@ function historyOf(earlier) {
 async function ask(question) {
   if (running || !question.trim()) return;
   const request = { question: question.trim(), collection: collection(), history: historyOf(turns), where: currentFilter() };
-  const turn = new Turn(request, { open: openPassage, say, again });
+  const turn = new Turn(request, currentConditions(), { open: openPassage, say, again });
   for (const earlier of turns) earlier.stepBack();
   turns.push(turn);
   byId("turns").append(turn.element);
   setConversing(true);
+  foldFilters();
+  arrived.question = ""; // It is asked, or another one is.
+  rememberChoice();
   turn.element.scrollIntoView({ block: "start" });
   setRunning(turn);
   await turn.run();
@@ -97,13 +99,21 @@ function startAnew() {
   byId("question").focus();
 }
 
+/** Puts text into the field, which grows with it. */
+function fillQuestion(text) {
+  byId("question").value = text;
+  fitQuestion();
+}
+
+function fitQuestion() {
+  const field = byId("question");
+  field.style.blockSize = "auto";
+  field.style.blockSize = `${Math.min(field.scrollHeight, 240)}px`;
+}
+
 function watchAsking() {
   const field = byId("question");
-  const fit = () => {
-    field.style.blockSize = "auto";
-    field.style.blockSize = `${Math.min(field.scrollHeight, 240)}px`;
-  };
-  field.addEventListener("input", fit);
+  field.addEventListener("input", fitQuestion);
   field.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
@@ -113,18 +123,26 @@ function watchAsking() {
     event.preventDefault();
     if (running || !field.value.trim()) return;
     const question = field.value;
-    field.value = "";
-    fit();
+    fillQuestion("");
     ask(question);
   });
   byId("stop").addEventListener("click", () => running?.stop());
   byId("new").addEventListener("click", startAnew);
-  byId("collection").addEventListener("change", () => {
-    clearFilters();
-    startAnew();
-    showFacts();
-    learnNames();
-  });
+}
+
+/** Another collection has other documents, which a filter and a conversation know nothing of. */
+function changeCollection() {
+  clearFilters();
+  startAnew();
+  byId("banner").hidden = true;
+  showFacts();
+  learnNames();
+}
+
+/** The address holds what is chosen, so that it outlives a reload and can be kept and sent; no question that was typed. */
+function rememberChoice() {
+  const chosen = collection() ?? arrived.collection;
+  history.replaceState(null, "", pageAddress({ question: arrived.question, collection: chosen, conditions: currentConditions() }));
 }
 
 /** What the service is and has; the banner says it where the service cannot be asked. */
@@ -139,12 +157,20 @@ async function meetService() {
     return;
   }
   const { collections, limits } = service;
-  const chosen = collection() ?? new URLSearchParams(location.search).get("collection");
-  fill(byId("collection"), collections.map(({ name }) => element("option", { value: name, selected: name === chosen }, name)));
-  byId("collection-label").hidden = collections.length < 2;
+  const wanted = collection() ?? arrived.collection;
+  if (!offerCollections(collections, wanted)) {
+    warn(`There is no collection “${wanted}” here`, `Questions go to “${collection()}” instead.`);
+  }
   if (limits?.question_characters) byId("question").maxLength = limits.question_characters;
   showFacts();
   learnNames();
+}
+
+function warn(heading, line) {
+  const banner = byId("banner");
+  if (banner.hidden) fill(banner);
+  banner.append(note("warning", heading, [line]));
+  banner.hidden = false;
 }
 
 function showFacts() {
@@ -155,8 +181,9 @@ function showFacts() {
     fill(facts, "Nothing is indexed yet. ", add);
     return;
   }
-  const parts = [counted(chosen.documents, "document"), counted(chosen.chunks, "passage"), service.models.generator].filter(Boolean);
-  fill(facts, parts.join(" · "));
+  const { generator } = service.models;
+  const writer = generator === "extractive" ? "answers are quotations" : generator;
+  fill(facts, [counted(chosen.documents, "document"), counted(chosen.chunks, "passage"), writer].filter(Boolean).join(" · "));
 }
 
 /** Names of metadata, for the filters. Only a help: without it, one types the name. */
@@ -169,16 +196,21 @@ async function learnNames() {
   }
 }
 
-/** `/d/ID#START-END` opens a document, `/?q=…` puts a question into the field without asking it. */
+/** Opens the document of the address, or puts its question and its conditions where they belong, without asking. */
 function followAddress() {
-  const path = /^\/d\/([^/]+)$/.exec(location.pathname);
-  const range = /^#(\d+)-(\d+)$/.exec(location.hash);
-  if (path) {
-    const passage = range ? [Number(range[1]), Number(range[2])] : null;
-    openDocument({ documentId: decodeURIComponent(path[1]), passage, collection: collection() });
+  const { question, conditions } = arrived;
+  openAddressed();
+  if (question) fillQuestion(question);
+  for (const { key, comparison, value } of takeConditions(conditions)) {
+    const text = [key, comparison, value].filter(Boolean).join(" ");
+    warn("A condition of the link cannot be read", `“${text}” does not narrow what is searched.`);
   }
-  const question = new URLSearchParams(location.search).get("q");
-  if (question) byId("question").value = question;
+}
+
+/** The document is asked for in the collection that its address names, also where there is none of that name. */
+function openAddressed() {
+  const { documentId, range, collection: named } = readAddress(location);
+  if (documentId) openDocument({ documentId, passage: range, collection: named ?? collection() });
 }
 
 function askForKey(wasWrong) {
@@ -196,7 +228,8 @@ watchTheme(say);
 watchPanels();
 watchCard();
 watchViewer((words) => say(words, true));
-watchFilters();
+watchFilters(rememberChoice);
+watchCollections(changeCollection);
 watchAsking();
 watchLibrary({
   collection,
@@ -211,5 +244,6 @@ watchKeyboard({
 });
 onUnauthorized(askForKey);
 addEventListener("online", meetService);
+addEventListener("hashchange", openAddressed);
 await meetService();
 followAddress();

@@ -1,11 +1,6 @@
-// Words and links for passages: what a place is called, where it leads, how relevant it is.
+// Words for passages: what a place is called, how relevant it is.
 
 import { element } from "./dom.js";
-
-/** The address that opens a document at a range of its text, in code points; it works in a new tab too. */
-export function addressOf(documentId, start, end) {
-  return `/d/${encodeURIComponent(documentId)}#${start}-${end}`;
-}
 
 /** The last part of a source's path, and what of the place comes after the source. */
 export function nameOf(passage) {
@@ -37,8 +32,14 @@ export function sectionOf(passage) {
 
 /** The beginning of a text, for a glance: without headings, where there is more than these. */
 export function glance(text, most = 260) {
-  const flat = flattened(text.replace(/^\s{0,3}(#{1,6}\s.*|```.*)$/gm, "")) || flattened(text);
+  const flat = flattened(withoutRules(text).replace(/^\s{0,3}(#{1,6}\s.*|```.*)$/gm, "")) || flattened(text);
   return flat.length <= most ? flat : `${flat.slice(0, most).replace(/\s+\S*$/, "")}…`;
+}
+
+/** Lines of tables as their words: a card has no room for rows. */
+function withoutRules(text) {
+  const rows = text.replace(/^[ \t]*\|[ \t|:-]*$/gm, "");
+  return rows.replace(/^[ \t]*\|(.*)$/gm, (_, cells) => cells.split("|").map((cell) => cell.trim()).filter(Boolean).join(", "));
 }
 
 /** A text without Markdown's marks; white space is one blank. */

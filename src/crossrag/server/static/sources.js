@@ -1,9 +1,10 @@
 // The passages that an answer rests on, or the nearest ones where there is no answer, as a list of cards.
 
+import { addressOf } from "./address.js";
 import { cardContent, showCardOver } from "./chips.js";
 import { element } from "./dom.js";
 import { thumbs } from "./feedback.js";
-import { addressOf, counted, glance, nameOf, percent, relevanceBar, sectionOf } from "./passages.js";
+import { counted, glance, nameOf, percent, relevanceBar, sectionOf } from "./passages.js";
 
 const LONG_ONES = 3; // The others show their text on hover and focus, so that the list stays beside its answer.
 
@@ -33,7 +34,7 @@ function sourceCard(passage, { number, isNearest = false, open, verdictOn, say }
   const relevance = passage.relevance ?? passage.scores?.relevance ?? null;
   const link = element("a", {
     class: "card-link",
-    href: addressOf(passage.document_id, passage.start, passage.end),
+    href: addressOf(passage),
     on: {
       click: (event) => {
         if (event.metaKey || event.ctrlKey || event.shiftKey) return;

@@ -35,10 +35,15 @@ export function notesOf(answer) {
 }
 
 /** In place of an answer where the documents hold none. */
-export function noAnswer(answer, hasNearest) {
+export function noAnswer(answer, hasNearest, isNarrowed) {
   const lines = answer.reasons.length > 0 ? answer.reasons : ["No passage is relevant enough to answer from."];
   const hint = hasNearest ? "The nearest passages are listed, so that you can judge for yourself." : "Add documents, or ask in other words.";
-  return note("calm", "The documents do not say", [...lines, hint]);
+  const narrowed = isNarrowed && "Only documents for which the filter holds were searched: without it, there may be an answer.";
+  return note("calm", "The documents do not say", [...lines.map(sentence), narrowed, hint].filter(Boolean));
+}
+
+function sentence(words) {
+  return /[.!?…]$/.test(words) ? words : `${words}.`;
 }
 
 /** A failure, with its hint and a way on. `again` asks once more; the wait that the service asks for is kept. */

@@ -1,11 +1,12 @@
 // One question on the page: asked, answered piece by piece, stopped, or failed; with its sources and its ranking.
 
+import { addressOf, pageAddress } from "./address.js";
 import { search, streamAnswer } from "./api.js";
-import { highlighted } from "./chips.js";
 import { asMarkdown, copyText } from "./clipboard.js";
 import { element, fill, icon, iconButton } from "./dom.js";
 import { thumbs } from "./feedback.js";
-import { addressOf, counted, duration } from "./passages.js";
+import { wordsOf } from "./filters.js";
+import { counted, duration } from "./passages.js";
 import { rankingView } from "./ranking.js";
 import { nearestList, sourceList } from "./sources.js";
 import { checkedLine, failure, noAnswer, note, notesOf } from "./states.js";
@@ -14,12 +15,14 @@ import { Writing } from "./writing.js";
 const LONGEST_REFUSAL = 160; // A longer one says more than the note that stands in its place.
 
 /**
- * `request` is what is asked: question, collection, history, where. `page` has `open(passage, citation)` and `say(text)`.
+ * `request` is what is asked: question, collection, history, where; `conditions` are those that `where` is made of.
+ * `page` has `open(passage, citation)`, `say(text)` and `again(turn)`.
  * `element` is what stands on the page; `run()` asks and resolves, never rejects, with the answer or null; `stop()` ends it.
  */
 export class Turn {
-  constructor(request, page) {
+  constructor(request, conditions, page) {
     this.request = request;
+    this.conditions = conditions;
     this.page = page;
     this.answer = null;
     this.writing = null;
@@ -33,6 +36,7 @@ export class Turn {
     this.heading = element("h2", { class: "question", tabindex: -1 }, request.question);
     this.element = element("article", { class: "turn", "aria-busy": "true" },
       this.heading,
+      conditions.length > 0 && element("p", { class: "muted small-text narrowed" }, `Only where ${conditions.map(wordsOf).join(", ")}`),
       element("div", { class: "turn-body" },
         element("div", { class: "answer-column" }, this.progress, this.prose, this.notes, this.foot), this.sources),
       this.ranking,
@@ -87,8 +91,9 @@ export class Turn {
     }
   }
 
-  retrieved({ id, sources, ranking, dropped }) {
+  retrieved({ id, sources: found, ranking, dropped }) {
     this.id = id;
+    const sources = this.placed(found);
     this.writing = new Writing(sources, (source, citation) => this.page.open(source, citation));
     if (sources.length > 0) {
       fill(this.sources, sourceList(sources, { ...this.cards(), dropped }));
@@ -103,10 +108,10 @@ export class Turn {
     this.tell("");
     this.draw();
     const isEmpty = answer.status === "no_answer";
-    const nearest = isEmpty ? nearestList(answer.ranking.candidates, this.cards()) : [];
+    const nearest = isEmpty ? nearestList(this.placed(answer.ranking.candidates), this.cards()) : [];
     if (isEmpty) fill(this.sources, nearest);
     this.prose.hidden = isEmpty && answer.text.length < LONGEST_REFUSAL;
-    fill(this.notes, isEmpty && noAnswer(answer, nearest.length > 0), notesOf(answer));
+    fill(this.notes, isEmpty && noAnswer(answer, nearest.length > 0, this.conditions.length > 0), notesOf(answer));
     this.showRanking(answer.ranking, answer.timings);
     this.completeRanking(answer);
     this.showFoot(answer);
@@ -125,6 +130,11 @@ export class Turn {
     this.tell("");
     this.draw();
     fill(this.notes, failure(problem, () => this.page.again(this)));
+  }
+
+  /** Passages with the collection that they are in, which their addresses need. */
+  placed(passages) {
+    return passages.map((passage) => ({ ...passage, collection: this.request.collection }));
   }
 
   cards() {
@@ -179,14 +189,14 @@ export class Turn {
   }
 
   async copy() {
-    const addressOfSource = (source) => new URL(addressOf(source.document_id, ...highlighted(source, null)), location.origin).href;
-    await copyText(asMarkdown(this.answer, addressOfSource));
+    const sources = this.placed(this.answer.sources);
+    await copyText(asMarkdown({ ...this.answer, sources }, (source) => location.origin + addressOf(source)));
     this.page.say("Copied, with citations.", true);
   }
 
   async copyLink() {
     const { question, collection } = this.request;
-    await copyText(`${location.origin}/?${new URLSearchParams({ q: question, ...(collection && { collection }) })}`);
+    await copyText(location.origin + pageAddress({ question, collection, conditions: this.conditions }));
     this.page.say("Link copied.", true);
   }
 

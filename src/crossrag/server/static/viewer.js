@@ -1,11 +1,12 @@
 // A document beside the answer, with the cited passage marked and the quoted words marked more strongly.
 
+import { addressOf } from "./address.js";
 import { documentText } from "./api.js";
 import { copyText } from "./clipboard.js";
 import { byId, element, fill } from "./dom.js";
 import { unitsOf } from "./offsets.js";
 import { openPanel } from "./panels.js";
-import { addressOf, counted } from "./passages.js";
+import { counted } from "./passages.js";
 import { renderPlain, renderProse } from "./prose.js";
 import { failure } from "./states.js";
 
@@ -40,8 +41,8 @@ export function watchViewer(say) {
     toMark();
   });
   byId("viewer-link").addEventListener("click", async () => {
-    const [start, end] = shown.quote ?? shown.passage ?? [0, 0];
-    await copyText(new URL(addressOf(shown.documentId, start, end), location.origin).href);
+    const { documentId, collection } = shown;
+    await copyText(location.origin + addressOf({ document_id: documentId, collection }, shown.quote ?? shown.passage));
     say("Link copied.");
   });
 }
