@@ -152,6 +152,8 @@ class OnnxModel(ModelFolder):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
+        # Its threads would burn a processor while they wait, which others need: the other graphs, to begin with.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers = _providers(self._device)
         try:
             session = onnxruntime.InferenceSession(str(self.directory / name), options, providers=providers)
