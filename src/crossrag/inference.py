@@ -152,7 +152,7 @@ class OnnxModel(ModelFolder):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
-        # Its threads would burn a processor while they wait, which others need: the other graphs, to begin with.
+        # Threads that spin while they wait take a processor from others: from the next graph, to begin with.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers = _providers(self._device)
         try:

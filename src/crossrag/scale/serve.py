@@ -153,7 +153,8 @@ def api_of(settings: Settings) -> Made:
 
 def reranker_of(settings: Settings) -> Made:
     """The reranker as an application of Serve."""
-    return _model(RerankerReplica, "reranker", settings, section="reranking", also=("rerank_http", "rerank_torch"))
+    sections = ("rerank_http", "rerank_torch")
+    return _model(RerankerReplica, "reranker", settings, section="reranking", also=sections)
 
 
 def embedder_of(settings: Settings) -> Made:
