@@ -154,24 +154,50 @@ def test_keys_take_turns() -> None:
 def test_a_burst_before_anything_is_known_is_bounded() -> None:
     """One model on few cores answers four a second, whatever the permits: what waits must be of it."""
 
-    async def run() -> tuple[int, int]:
+    async def run() -> tuple[int, float]:
         admission = Admission(permits=16, queue_seconds=5)
         asked = [asyncio.create_task(admission.enter("a")) for _ in range(200)]
         await asyncio.sleep(0)
-        waiting, known = admission.waiting, admission.seconds
+        waiting, known = admission.waiting, admission.interval
         for task in asked:
             task.cancel()
         said = await asyncio.gather(*asked, return_exceptions=True)
         assert sum(isinstance(one, Overloaded) for one in said) >= 160
-        first = admission.seconds
         await admission.enter("b")
-        admission.leave("b", 0.1)
-        assert admission.seconds < first / 1.9, "the first to end says more than a guess"
-        return waiting, int(known)
+        admission.leave("b")
+        assert admission.interval < known / 1.9, "the first to end says more than a guess"
+        return waiting, known
 
     waiting, known = asyncio.run(run())
     assert waiting <= 20
-    assert known == 4
+    assert known == 0.25
+
+
+def test_who_is_done_first_does_not_hide_how_long_the_last_must_wait() -> None:
+    """Eight at work share a processor and are done one after the other: what the first took is no measure."""
+
+    async def run() -> float:
+        admission = Admission(permits=8, queue_seconds=1)
+        for _ in range(6):
+            await admission.enter("a")
+        for _ in range(6):
+            await asyncio.sleep(0.1)
+            admission.leave("a")
+        return admission.interval
+
+    assert 0.1 <= asyncio.run(run()) < 0.2
+
+
+def test_a_rest_is_no_work() -> None:
+    async def run() -> float:
+        admission = Admission(permits=2, queue_seconds=1)
+        for _ in range(3):
+            async with admission.permit("a"):
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.3)
+        return admission.interval
+
+    assert asyncio.run(run()) < 0.2
 
 
 def test_admission_keeps_no_count_of_who_gave_up() -> None:
@@ -184,7 +210,7 @@ def test_admission_keeps_no_count_of_who_gave_up() -> None:
             task.cancel()
         await asyncio.sleep(0)
         assert admission.waiting == 1
-        admission.leave("a", 0.1)
+        admission.leave("a")
         waiting[4].cancel()  # its turn has come, and it does not know yet
         await asyncio.gather(*waiting, return_exceptions=True)
         assert admission.running == admission.waiting == 0

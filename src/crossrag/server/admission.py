@@ -15,9 +15,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 _FIRST_GUESS = 0.25
-"""Seconds that a request alone takes, before one has ended; all permits at once share the same processors."""
+"""Seconds between two that end, before one has ended."""
 _MEMORY = 0.1
-"""Weight of the newest duration in the mean."""
+"""Weight of the newest of them in the mean."""
 _MOST_WAITING = 1_024
 
 
@@ -52,15 +52,20 @@ class Admission:
         self._keys: defaultdict[str, _Key] = defaultdict(_Key)
         self._virtual = 0.0
         self._ended = 0
+        self._mark = 0.0
+        """When the last one ended, or work began after a rest."""
         self.running = 0
         self.waiting = 0
-        self.seconds = _FIRST_GUESS * permits
-        """Mean duration of a request, of late."""
+        self.interval = _FIRST_GUESS
+        """Mean seconds between two that end while there is work, of late.
+
+        How long a permit is held says less: who came first is done first, while all share the processors.
+        """
 
     @property
     def queue_seconds(self) -> float:
-        """How long all permits together have to work for what waits; what more servers are started by."""
-        return self.waiting * self.seconds / self._permits
+        """How long there is work for with what waits; what more servers are started by."""
+        return self.waiting * self.interval
 
     def expected_wait(self, key: str) -> float:
         """Seconds that one more request of this key would wait, everybody getting an equal share."""
@@ -69,8 +74,7 @@ class Admission:
         free = self._permits - self.running > 0 and own.running < self._share
         if free and not own.waiting:
             return 0.0
-        speed = self._permits / (others + 1) if others else self._share
-        return (len(own.waiting) + 1) * self.seconds / max(speed, 1e-9)
+        return (len(own.waiting) + 1) * self.interval * (others + 1)
 
     @asynccontextmanager
     async def permit(self, key: str) -> AsyncIterator[None]:
@@ -80,11 +84,10 @@ class Admission:
             Overloaded: The wait would be too long.
         """
         await self.enter(key)
-        started = time.monotonic()
         try:
             yield
         finally:
-            self.leave(key, time.monotonic() - started)
+            self.leave(key)
 
     async def enter(self, key: str) -> None:
         """Wait for one's turn; give it back with `leave`."""
@@ -93,7 +96,7 @@ class Admission:
             raise Overloaded(max(1.0, wait - self._queue_seconds))
         one = self._keys[key]
         start = max(self._virtual, one.finish)
-        one.finish = start + self.seconds
+        one.finish = start + 1.0
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         one.waiting.append((start, turn))
         self.waiting += 1
@@ -102,16 +105,18 @@ class Admission:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.leave(key, None)
+                self.leave(key, done=False)
             else:
                 self._forget(key, turn)
             raise
 
-    def leave(self, key: str, seconds: float | None) -> None:
-        """Give a permit back; `seconds` is how long it was held, None where that says nothing."""
-        if seconds is not None:
+    def leave(self, key: str, *, done: bool = True) -> None:
+        """Give a permit back; `done` is whether the work was, or nobody waited for it any more."""
+        now = time.monotonic()
+        if done:
             self._ended += 1
-            self.seconds += max(_MEMORY, 1 / (self._ended + 1)) * (seconds - self.seconds)
+            self.interval += max(_MEMORY, 1 / (self._ended + 1)) * (now - self._mark - self.interval)
+        self._mark = now
         self.running -= 1
         self._keys[key].running -= 1
         self._tidy(key)
@@ -134,6 +139,8 @@ class Admission:
                 continue
             self._virtual = max(self._virtual, start)
             one.running += 1
+            if not self.running:
+                self._mark = time.monotonic()
             self.running += 1
             turn.set_result(None)
 

@@ -105,7 +105,7 @@ async def admitted(service: Service, ticket: Ticket, left: asyncio.Future[Any]) 
         await _first(turn, left, ticket)
     except asyncio.CancelledError:
         if turn.done() and not turn.cancelled() and turn.exception() is None:
-            service.admission.leave(ticket.key, None)  # its turn had come, and nobody will use it
+            service.admission.leave(ticket.key, done=False)  # its turn had come, and nobody will use it
         raise
     except Overloaded as busy:
         raise Problem(
@@ -123,7 +123,6 @@ class Held:
 
     def __init__(self, service: Service, ticket: Ticket) -> None:
         self._service, self._ticket = service, ticket
-        self._started = time.monotonic()
         self._job: asyncio.Future[Any] | None = None
         self._helpers: list[threading.Thread] = []
 
@@ -158,8 +157,7 @@ class Held:
         if self._helpers:
             asyncio.get_running_loop().call_later(_LOOKING, self._leave)
             return
-        seconds = None if self._ticket.abandoned else time.monotonic() - self._started
-        self._service.admission.leave(self._ticket.key, seconds)
+        self._service.admission.leave(self._ticket.key, done=not self._ticket.abandoned)
 
 
 class _End:
