@@ -55,12 +55,12 @@ def _report(arguments: argparse.Namespace, index: Path, questions: list[str]) ->
     yield "| way | clients | answers/s | p50 s | p95 s | p99 s | other replies |"
     yield "|---|---|---|---|---|---|---|"
     many = {"server.queue_seconds": "3600", "server.concurrency": "16"}
-    served: dict[tuple[str, int], int] = {}
+    served: dict[tuple[str, int], float] = {}
     for way, settings in (("shared", many), ("one at a time", many | {"server.concurrency": "1"})):
         for clients in arguments.clients:
             with _serving(index, settings) as (url, _):
                 found = asyncio.run(_ask(url, questions, clients, arguments.seconds))
-            served[way, clients] = sum(status == 200 for status, _ in found)
+            served[way, clients] = _rate(found, arguments.seconds)
             yield f"| {way} | {clients} | {_row(found, arguments.seconds)} |"
     if arguments.peer:
         for clients in arguments.clients:
@@ -69,14 +69,13 @@ def _report(arguments: argparse.Namespace, index: Path, questions: list[str]) ->
             yield f"| FastAPI and LangChain | {clients} | {_row(found, arguments.seconds)} |"
     yield ""
     ratios = (
-        f"{served['shared', clients] / max(1, served['one at a time', clients]):.2f} at {clients}"
+        f"{served['shared', clients] / max(1e-9, served['one at a time', clients]):.2f} at {clients}"
         for clients in arguments.clients
     )
     yield f"Shared batches against one at a time, by number of clients: {', '.join(ratios)}."
     if arguments.overload:
-        capacity = max(served.values()) / arguments.seconds
         yield ""
-        yield from _overload(index, questions, 10 * capacity, arguments.overload)
+        yield from _overload(index, questions, 10 * max(served.values()), arguments.overload)
 
 
 def _overload(index: Path, questions: list[str], rate: float, seconds: float) -> Iterator[str]:
@@ -155,9 +154,14 @@ def _row(found: list[tuple[int, float]], seconds: float) -> str:
     others = len(found) - len(served)
     if not served:
         return f"0 | | | | {others}"
-    lasted = max(seconds, served[-1])
     times = " | ".join(f"{_at(served, share):.2f}" for share in (0.5, 0.95, 0.99))
-    return f"{len(served) / lasted:.2f} | {times} | {others}"
+    return f"{_rate(found, seconds):.2f} | {times} | {others}"
+
+
+def _rate(found: list[tuple[int, float]], seconds: float) -> float:
+    """Answers per second, until the last one was there."""
+    served = [took for status, took in found if status == 200]
+    return len(served) / max([seconds, *served])
 
 
 def _at(numbers: list[float], share: float) -> float:
