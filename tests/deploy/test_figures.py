@@ -103,7 +103,7 @@ def test_panels_do_not_lie_over_each_other() -> None:
 
 def test_seconds_of_work_that_wait_are_a_figure(tmp_path: Path) -> None:
     service = made(tmp_path, concurrency=4)
-    service.admission.waiting, service.admission.seconds = 6, 2.0
+    service.admission.waiting, service.admission.interval = 6, 0.5
     text = Observer(service).exposition().decode()
     service.close()
     assert "crossrag_queue_seconds 3.0" in text
