@@ -226,6 +226,7 @@ def test_serve_finds_its_applications(chart: helm_python.Chart) -> None:
     assert names == {serve.EMBEDDER: None, serve.RERANKER: None, serve.API: "/"}
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, against pydantic
 def test_on_ray_nobody_comes_in_without_a_key(chart: helm_python.Chart) -> None:
     [service] = of_kind(rendered(chart, CASES["ray"]), "RayService")
     assert yaml.safe_load(service["spec"]["serveConfigV2"])["http_options"]["host"] == "0.0.0.0"  # noqa: S104
