@@ -50,7 +50,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import os
 
     for name in [*os.environ]:
-        if name.startswith(("CROSSRAG_", "LANGCHAIN_", "LANGSMITH_", "OPENAI_")):
+        ours = name.startswith(("CROSSRAG_", "LANGCHAIN_", "LANGSMITH_", "OPENAI_"))
+        if ours or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "no-config"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 import threading
@@ -18,13 +17,6 @@ from .fake_openai import FakeOpenAI, Reply, event, refusal, token, words
 from .openai_asking import HELLO, KEY, NOTHING, fail, make
 
 pytest.importorskip("openai", reason="needs the extra crossrag[openai]")
-
-
-@pytest.fixture(autouse=True)
-def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith("OPENAI_") or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
 
 
 @pytest.fixture
