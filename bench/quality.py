@@ -75,7 +75,7 @@ def main() -> None:
     command = " ".join(["python", *sys.argv])
     head = (
         f"Measured on {today}, {report.machine()}, with `{command}`, in {minutes:.0f} minutes"
-        f" (what an earlier run had measured is remembered). At most {arguments.questions or QUESTIONS}"
+        f" (what an earlier run had measured is remembered). At most {_most(arguments)}"
         f" questions per set{'' if arguments.questions else ', all 300 of scifact'}, the same ones in"
         " every run."
     )
@@ -94,6 +94,11 @@ def _settings(path: Path, arguments: argparse.Namespace) -> Settings:
     """All defaults, whatever is set on this machine."""
     said = {"index": {"path": path}, "verification": {"model": arguments.verification}}
     return load_settings(said, environ={}, directory=path).settings
+
+
+def _most(arguments: argparse.Namespace, name: str = "") -> int:
+    """Questions of a set that are asked."""
+    return int(arguments.questions or OWN.get(name, QUESTIONS))
 
 
 def _told(what: str) -> running.Progress:
@@ -118,7 +123,7 @@ def _told(what: str) -> running.Progress:
 
 def _corpus(folder: Path, arguments: argparse.Namespace, journal: Journal) -> Iterator[dict[str, Any]]:
     whole = read_dataset(folder, relevant_from=RELEVANT_FROM.get(folder.name, 1))
-    data = running.sampled(whole, arguments.questions or OWN.get(folder.name, QUESTIONS))
+    data = running.sampled(whole, _most(arguments, folder.name))
     settings = _settings(arguments.cache / "none", arguments)
     progress = _told(folder.name)
     with running.opened(folder, settings, progress=progress) as found:
@@ -155,7 +160,7 @@ def _listed(path: Path) -> dict[str, list[str]]:
 
 
 def _folder(folder: Path, arguments: argparse.Namespace, journal: Journal) -> dict[str, Any]:
-    data = running.sampled(_available(folder), arguments.questions or QUESTIONS)
+    data = running.sampled(_available(folder), _most(arguments))
     files = _needed(folder / "docs", data)
     place = arguments.cache / f"index-{folder.name}-{key([str(file) for file in files])[:8]}"
     progress = _told(folder.name)

@@ -110,11 +110,9 @@ async def _ask(
     async def client(http: httpx.AsyncClient) -> None:
         while time.monotonic() < until:
             question = questions[next(following) % len(questions)]
-            started = time.monotonic()
-            path, body = ("invoke", {"input": question}) if peer else ("api/v1/search", {"query": question})
-            reply = await http.post(f"{url}/{path}", json=body)
-            found.append((reply.status_code, time.monotonic() - started))
-            if reply.status_code != 200:
+            reply = await _reply(http, url, question, peer=peer)
+            found.append(reply)
+            if reply[0] != 200:
                 await asyncio.sleep(0.2)
 
     limits = httpx.Limits(max_connections=clients)
@@ -132,10 +130,7 @@ async def _arrive(
 
     async def one(http: httpx.AsyncClient, number: int) -> None:
         await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
-        started = time.monotonic()
-        question = questions[number % len(questions)]
-        reply = await http.post(f"{url}/api/v1/search", json={"query": question})
-        found.append((reply.status_code, time.monotonic() - started))
+        found.append(await _reply(http, url, questions[number % len(questions)]))
 
     async def watching() -> None:
         while True:
@@ -149,6 +144,16 @@ async def _arrive(
     return found
 
 
+async def _reply(
+    http: httpx.AsyncClient, url: str, question: str, *, peer: bool = False
+) -> tuple[int, float]:
+    """Status and seconds of one."""
+    started = time.monotonic()
+    path, body = ("invoke", {"input": question}) if peer else ("api/v1/search", {"query": question})
+    reply = await http.post(f"{url}/{path}", json=body)
+    return reply.status_code, time.monotonic() - started
+
+
 def _row(found: list[tuple[int, float]], seconds: float) -> str:
     served = sorted(took for status, took in found if status == 200)
     others = len(found) - len(served)
@@ -159,7 +164,7 @@ def _row(found: list[tuple[int, float]], seconds: float) -> str:
 
 
 def _rate(found: list[tuple[int, float]], seconds: float) -> float:
-    """Answers per second, until the last one was there."""
+    """Answers per second of the time, or of that of the slowest answer where it is longer."""
     served = [took for status, took in found if status == 200]
     return len(served) / max([seconds, *served])
 
