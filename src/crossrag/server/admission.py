@@ -1,8 +1,8 @@
 """Who may start: a number of permits, a queue bounded in seconds of work, and fair turns between keys.
 
-Start-time fair queueing (Goyal et al., 1996): every key's requests are spread over virtual time by what they
-cost, and the earliest goes first, so that who asks seldom never waits behind who asks all the time. Lives on
-one event loop; knows nothing of HTTP.
+Start-time fair queueing (Goyal et al., 1996): every key's requests are spread over virtual time, each
+costing the same, and the earliest goes first, so that who asks seldom never waits behind who asks always.
+Lives on one event loop; knows nothing of HTTP.
 """
 
 from __future__ import annotations

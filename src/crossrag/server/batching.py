@@ -288,22 +288,23 @@ class SharedReranker:
         """The leader's next batch, filled up with small batches of others at the same exit."""
         parts = {leader: leader.reading.batches.pop(0)}
         batch = [*parts[leader]]
+        widest = _NARROW * max(window.length for window in batch)
         for job in sorted(self._jobs, key=self._turn()):
             if job is leader or job.reading.exit != leader.reading.exit:
                 continue
             # The last batch is the one that may be small.
-            if self._fit(batch, job.reading.batches[-1], [window.length for window in parts[leader]]):
+            if self._fit([*batch, *job.reading.batches[-1]], widest):
                 parts[job] = job.reading.batches.pop()
                 batch += parts[job]
         return parts
 
-    def _fit(self, batch: list[Any], more: list[Any], led: list[int]) -> bool:
-        """Whether both may be read at once, in a batch that began with pairs of the lengths `led`."""
-        lengths: list[int] = [window.length for window in (*batch, *more)]
+    def _fit(self, batch: list[Any], widest: float) -> bool:
+        """Whether all of it may be read at once; where it is padded, none may be longer than `widest`."""
+        lengths: list[int] = [window.length for window in batch]
         if self._packed is not None:
             return sum(lengths) <= self._packed
         fits = len(lengths) <= _MOST_PAIRS and len(lengths) * max(lengths) <= self._batch_tokens
-        return fits and max(lengths) <= _NARROW * max(led)
+        return fits and max(lengths) <= widest
 
     def _end(self, job: _Job, error: BaseException | None) -> None:
         job.error = error
