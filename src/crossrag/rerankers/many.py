@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 _PAIRS_AHEAD = 4_096
 """Pairs that are tokenized ahead: some 60 MB."""
-NOTHING = Relevance(relevance=(), logit=(), truncated=(), unread=())
-"""What is said of no texts."""
 
 
 class Question(NamedTuple):
@@ -56,7 +54,7 @@ def read_all(
         while (group := finished.pop(told, None)) is not None:
             told += 1
             for reading in group.readings:
-                yield reading.result() if reading else NOTHING
+                yield reading.result() if reading else Relevance.of_nothing()
         if not flying:
             return
         group = flying.popleft()

@@ -57,7 +57,7 @@ class OnnxReranker:
     ) -> Relevance:
         """One relevance per text, the same whatever other texts are scored with it."""
         if not texts:
-            return Relevance(relevance=(), logit=(), truncated=(), unread=())
+            return Relevance.of_nothing()
         encodings, truncated, query_truncated = self._encode(query, texts)
         logits = [math.nan] * len(texts)
         unread = [True] * len(texts)

@@ -71,7 +71,7 @@ class ProgressiveReranker:
         logit is what counts, which is less sure.
         """
         if not texts:
-            return Relevance(relevance=(), logit=(), truncated=(), unread=())
+            return Relevance.of_nothing()
         reading = self.begin(query, texts, first_stage=first_stage, top_k=top_k)
         while not reading.done:
             for batch in reading.batches:

@@ -28,15 +28,16 @@ from torch import Tensor
 from crossrag.errors import ModelError
 from crossrag.exported import read_weights
 from crossrag.inference import ModelFolder
+from crossrag.types import Relevance
 
-from .many import NOTHING, Question, read_all
+from .many import Question, read_all
 from .packed import PackedNetwork, lay_out
 from .questions import Questions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from crossrag.types import Relevance, Scores
+    from crossrag.types import Scores
 
     from .reading import Reading, Window
 
@@ -99,7 +100,7 @@ class TorchReranker:
     ) -> Relevance:
         """As `ProgressiveReranker.score`. In bf16 a score may differ in its last digits in other company."""
         if not texts:
-            return NOTHING
+            return Relevance.of_nothing()
         reading = self.begin(query, texts, first_stage=first_stage, top_k=top_k)
         on_their_way: deque[_Said] = deque()
         while not reading.done:

@@ -136,7 +136,7 @@ class ServedReranker:
     ) -> Relevance:
         """As the model's."""
         if not texts:
-            return Relevance(relevance=(), logit=(), truncated=(), unread=())
+            return Relevance.of_nothing()
         ticket = current()
 
         def asked() -> Scoring:

@@ -175,7 +175,7 @@ class SharedReranker:
             Abandoned: Nobody waits for the result any more.
         """
         if not texts:
-            return Relevance(relevance=(), logit=(), truncated=(), unread=())
+            return Relevance.of_nothing()
         ticket = current()
         if ticket is not None:
             ticket.check()

@@ -87,6 +87,11 @@ class Relevance:
     windows: tuple[tuple[int, int] | None, ...] = ()
     """Of a passage too long for one reading: offsets of the window that scored best. Empty: none was."""
 
+    @classmethod
+    def of_nothing(cls) -> Relevance:
+        """What is said of no passages."""
+        return cls(relevance=(), logit=(), truncated=(), unread=())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expansion:
