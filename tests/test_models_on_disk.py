@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -128,6 +130,30 @@ def test_cuda_is_chosen_where_there_is_one(monkeypatch: pytest.MonkeyPatch, devi
     # Without a wish for it, the processor, also where there is a GPU.
     ProgressiveReranker(BUNDLED)._model._session("layers-1-2.onnx")
     assert asked[1] == ["CPUExecutionProvider"]
+
+
+ONE_AFTER_THE_OTHER = """
+from pathlib import Path
+from crossrag.embedders.onnx import OnnxEmbedder
+from crossrag.registry import BUNDLED_MODELS
+
+held = []
+for model in [OnnxEmbedder(BUNDLED_MODELS / "minilm-l6-embedder") for _ in range(3)]:
+    model._model.config["batch_tokens"] = 8_192
+    model.embed_query("cat")  # the weights are there
+    model.embed_documents(["cat " * 250] * 32)
+    held.append(int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) // 1024)
+print(*held)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs /proc")
+def test_models_share_the_memory_of_their_largest_batches() -> None:
+    ran = subprocess.run([sys.executable, "-c", ONE_AFTER_THE_OTHER], check=True, capture_output=True)
+    first, second, third = map(int, ran.stdout.split())
+    # 32 texts of 256 tokens take some 300 MB; a session of its own would keep them for each model.
+    assert second - first < 150
+    assert third - second < 150
 
 
 def test_the_processor_may_be_named() -> None:

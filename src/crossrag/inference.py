@@ -9,7 +9,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Encoding, Tokenizer
 
+_TOKENS, _GPU_TOKENS = 1_024, 16_384
+"""Most padded tokens of a batch. On a processor four times as many are no faster, and take more memory."""
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -116,11 +118,13 @@ class OnnxModel(ModelFolder):
     def batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         """Positions grouped by like length: at most `batch_size` of them and `batch_tokens` padded tokens.
 
+        Both may stand in the config; the tokens are else as many as suit the device.
+
         A model that is quantised dynamically takes the scale of its activations from the whole batch, so the
         score of a pair would depend on its company: such a model says `"batch_size": 1` in its config.
         """
         size = int(self.config.get("batch_size", self._batch_size))
-        tokens = int(self.config.get("batch_tokens", 4096))
+        tokens = int(self.config.get("batch_tokens", _TOKENS if self._device == "cpu" else _GPU_TOKENS))
         order = list(range(len(lengths)))
         if size > 1:
             # Within blocks, so that a deadline costs the last texts and not the longest ones.
@@ -149,12 +153,7 @@ class OnnxModel(ModelFolder):
         # The package says so by the environment; this is for a program that had loaded it before that.
         onnxruntime.disable_telemetry_events()
         _ = self.fingerprint  # verifies the files before anything is made of them
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.log_severity_level = 3
-        # Threads that spin while they wait take a processor from others: from the next graph, to begin with.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        providers = _providers(self._device)
+        options, providers = _options(self._threads), _providers(self._device)
         try:
             session = onnxruntime.InferenceSession(str(self.directory / name), options, providers=providers)
         except Exception as error:  # noqa: BLE001
@@ -170,6 +169,43 @@ class OnnxModel(ModelFolder):
                 hint="Install them as docker/Dockerfile.cuda does, or set device to cpu",
             )
         return session
+
+
+def _options(threads: int) -> Any:
+    """How sessions run: without spinning, and with the memory of all others."""
+    import onnxruntime
+
+    _share_memory()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # Threads that spin while they wait take a processor from others: from the next graph, to begin with.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    # A plan of the memory is remembered for every shape that was ever seen, and here there are thousands.
+    options.enable_mem_pattern = False
+    return options
+
+
+_SHARING = threading.Lock()
+
+
+def _share_memory() -> None:
+    """One arena for all sessions of this process; each of its own would keep its largest batch for ever."""
+    with _SHARING:
+        _arena()
+
+
+@cache
+def _arena() -> None:
+    """Make it; it grows by what is asked for, not to a power of two, and only sessions that say so use it."""
+    import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import OrtMemType
+
+    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    place = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, OrtMemType.DEFAULT)
+    as_asked = onnxruntime.OrtArenaCfg({"arena_extend_strategy": 1})
+    onnxruntime.create_and_register_allocator(place, as_asked)
 
 
 def _providers(device: str) -> list[Any]:

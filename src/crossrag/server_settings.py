@@ -5,6 +5,7 @@ Inert, as all settings; knows nothing of HTTP.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -53,7 +54,7 @@ class ServerSettings(Section):
     )
     breaker_seconds: float = Field(15.0, gt=0, description="time until it is asked again")
     batch_tokens: int = Field(
-        4_096, ge=64, description="tokens that the reranker reads at once, of all requests"
+        1_024, ge=64, description="tokens that the reranker reads at once, of all requests"
     )
 
     body_bytes: int = Field(2_097_152, ge=1_024, description="largest request but an upload")
@@ -88,8 +89,9 @@ class ServerSettings(Section):
     @classmethod
     def _collections_are_named(cls, value: dict[str, Path]) -> dict[str, Path]:
         for name in value:
-            if not name.replace("-", "").replace("_", "").isalnum() or name == "default" or len(name) > 63:
+            if not re.fullmatch("[A-Za-z0-9_-]{1,63}", name) or name == "default":
                 raise ValueError(
-                    f"{name!r} is no name of a collection: letters, digits, - and _; not default"
+                    f"{name!r} is no name of a collection: letters A to Z, digits, - and _, at most 63;"
+                    " not default"
                 )
         return value

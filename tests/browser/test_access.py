@@ -57,9 +57,8 @@ def test_axe_is_awake(page: Page) -> None:
 
 
 def test_everything_works_without_a_mouse(page: Page) -> None:
-    page.keyboard.press("/")
-    assert page.evaluate("document.activeElement.id") == "question"
     page.keyboard.type(QUESTION)
+    assert page.input_value("#question") == QUESTION
     page.keyboard.press("Enter")
     page.wait_for_selector(".turn:not([aria-busy]) .chip")
     reach(page, "a.chip")
@@ -76,6 +75,18 @@ def test_everything_works_without_a_mouse(page: Page) -> None:
     page.keyboard.press("Escape")
     page.keyboard.press("?")
     page.wait_for_selector("#keys:visible")
+    page.keyboard.press("Escape")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "question"
+
+
+def test_no_keyboard_slides_over_the_page_of_a_phone(browser: Browser, service: Served) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    phone = context.new_page()
+    phone.goto(service.url)
+    phone.wait_for_selector("#facts:not(:empty)")
+    assert phone.evaluate("document.activeElement.id") != "question"
+    context.close()
 
 
 def reach(page: Page, selector: str) -> None:

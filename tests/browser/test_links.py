@@ -115,6 +115,16 @@ def test_what_an_answer_was_narrowed_to_stands_with_it(page: Page) -> None:
     assert second.locator(".narrowed").count() == 0
 
 
+def test_asked_again_a_question_is_narrowed_as_it_was(page: Page) -> None:
+    narrow(page, [("source", "prefix", "docs/garden")])
+    ask(page, QUESTION)
+    page.click("#filter-chips button")
+    with page.expect_request("**/api/v1/answer") as asked:
+        page.get_by_role("button", name="Ask again").click()
+    assert sent(asked.value)["where"] == {"source": {"prefix": "docs/garden"}}
+    page.wait_for_selector(".turn:not([aria-busy]) .narrowed")
+
+
 def test_conditions_survive_a_reload_and_go_when_they_are_taken_out(page: Page, service: Served) -> None:
     narrow(page, [("source", "is", "docs/whales.txt"), ("source", "is", "docs/garden.md")])
     page.locator(".filter-row input").last.press("Tab")

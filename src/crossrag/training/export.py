@@ -128,7 +128,6 @@ def _config(network: ProgressiveCrossEncoder, fitted: Fitted, name: str) -> dict
         "max_tokens": min(MAX_TOKENS, bert.max_position_embeddings),
         "max_query_tokens": min(MAX_QUERY_TOKENS, bert.max_position_embeddings // 2),
         "batch_size": 16,
-        "batch_tokens": 4096,
         "bert": {
             key: getattr(bert, key)
             for key in (

@@ -69,7 +69,6 @@ def export(  # noqa: PLR0913 - one file says as much
         "max_tokens": MAX_TOKENS,
         "max_claim_tokens": MAX_CLAIM_TOKENS,
         "batch_size": 16,
-        "batch_tokens": 4096,
         "calibration": {key: round(value, 6) for key, value in asdict(calibration or Calibration()).items()},
     }
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

@@ -52,10 +52,10 @@ function historyOf(earlier) {
   return messages.slice(-(most - (most % 2)));
 }
 
-async function ask(question) {
+async function ask(question, { where, conditions } = { where: currentFilter(), conditions: currentConditions() }) {
   if (running || !question.trim()) return;
-  const request = { question: question.trim(), collection: collection(), history: historyOf(turns), where: currentFilter() };
-  const turn = new Turn(request, currentConditions(), { open: openPassage, say, again });
+  const request = { question: question.trim(), collection: collection(), history: historyOf(turns), where };
+  const turn = new Turn(request, conditions, { open: openPassage, say, again });
   for (const earlier of turns) earlier.stepBack();
   turns.push(turn);
   byId("turns").append(turn.element);
@@ -69,12 +69,12 @@ async function ask(question) {
   setRunning(null);
 }
 
-/** Asks a turn's question anew, in its place at the end. */
+/** Asks a turn's question anew, narrowed as it was, in its place at the end. */
 function again(turn) {
   if (running) return;
   turns.splice(turns.indexOf(turn), 1);
   turn.element.remove();
-  ask(turn.request.question);
+  ask(turn.request.question, { where: turn.request.where, conditions: turn.conditions });
 }
 
 function setRunning(turn) {
@@ -109,6 +109,11 @@ function fitQuestion() {
   const field = byId("question");
   field.style.blockSize = "auto";
   field.style.blockSize = `${Math.min(field.scrollHeight, 240)}px`;
+}
+
+/** One can type at once; where a keyboard would slide over the page, one taps first. */
+function focusQuestion() {
+  if (matchMedia("(pointer: fine)").matches) byId("question").focus({ preventScroll: true });
 }
 
 function watchAsking() {
@@ -243,6 +248,7 @@ watchKeyboard({
   openSource: (number) => turns.at(-1)?.writing?.numbered.has(number) && openPassage(turns.at(-1).writing.numbered.get(number), null),
 });
 onUnauthorized(askForKey);
+focusQuestion();
 addEventListener("online", meetService);
 addEventListener("hashchange", openAddressed);
 await meetService();
