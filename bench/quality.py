@@ -38,9 +38,8 @@ if TYPE_CHECKING:
     from crossrag.evaluation.dataset import Dataset
 
 RELEVANT_FROM = {"trec-dl19": 2}
-QUESTIONS = 100
-OWN = {"scifact": 300, "anthropic-docs": 25}
-"""All questions where published figures are of all; fewer where reading a hundred documents takes long."""
+QUESTIONS = {"ir": 100, "rag": 40, "ir/scifact": 300, "ir/anthropic-docs": 15}
+"""All questions where published figures are of all; fewer where one takes long, so that an hour suffices."""
 MANY = 100
 """Files of a folder beyond which only those asked about and fifty others are ingested."""
 
@@ -51,7 +50,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="see above")
-    parser.add_argument("--questions", type=int, help="most questions per set; else 100, of scifact all")
+    parser.add_argument("--questions", type=int, help="most questions per set; else as QUESTIONS says")
     parser.add_argument("--claims", type=int, default=500, help="most labelled claims per set")
     parser.add_argument("--sets", nargs="*", help="only these, such as ir/scifact rag/squad grounding")
     parser.add_argument(
@@ -62,6 +61,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
         sys.exit(f"{arguments.data} is missing: name a folder with --data")
+    known = (arguments.cache / "results.sqlite").is_file()
     arguments.cache.mkdir(parents=True, exist_ok=True)
     begun = time.perf_counter()
     with Journal(arguments.cache / "results.sqlite") as journal:
@@ -73,11 +73,11 @@ def main() -> None:
     today = date.today().isoformat()  # noqa: DTZ011 - the day where it ran
     minutes = (time.perf_counter() - begun) / 60
     command = " ".join(["python", *sys.argv])
+    remembered = " (what an earlier run had measured is remembered)" if known else ""
     head = (
-        f"Measured on {today}, {report.machine()}, with `{command}`, in {minutes:.0f} minutes"
-        f" (what an earlier run had measured is remembered). At most {_most(arguments)}"
-        f" questions per set{'' if arguments.questions else ', all 300 of scifact'}, the same ones in"
-        " every run."
+        f"Measured on {today}, {report.machine()}, with `{command}`, in {minutes:.0f} minutes{remembered}."
+        f" At most {_most(arguments, 'ir')} questions per set and {_most(arguments, 'rag')} per folder"
+        f"{'' if arguments.questions else ', all 300 of scifact'}, the same ones in every run."
     )
     page.write(arguments.out, head=head, retrieval=retrieval, folders=folders, labels=labels)
 
@@ -96,9 +96,9 @@ def _settings(path: Path, arguments: argparse.Namespace) -> Settings:
     return load_settings(said, environ={}, directory=path).settings
 
 
-def _most(arguments: argparse.Namespace, name: str = "") -> int:
+def _most(arguments: argparse.Namespace, kind: str, name: str = "") -> int:
     """Questions of a set that are asked."""
-    return int(arguments.questions or OWN.get(name, QUESTIONS))
+    return int(arguments.questions or QUESTIONS.get(f"{kind}/{name}", QUESTIONS[kind]))
 
 
 def _told(what: str) -> running.Progress:
@@ -123,7 +123,7 @@ def _told(what: str) -> running.Progress:
 
 def _corpus(folder: Path, arguments: argparse.Namespace, journal: Journal) -> Iterator[dict[str, Any]]:
     whole = read_dataset(folder, relevant_from=RELEVANT_FROM.get(folder.name, 1))
-    data = running.sampled(whole, _most(arguments, folder.name))
+    data = running.sampled(whole, _most(arguments, "ir", folder.name))
     settings = _settings(arguments.cache / "none", arguments)
     progress = _told(folder.name)
     with running.opened(folder, settings, progress=progress) as found:
@@ -160,7 +160,7 @@ def _listed(path: Path) -> dict[str, list[str]]:
 
 
 def _folder(folder: Path, arguments: argparse.Namespace, journal: Journal) -> dict[str, Any]:
-    data = running.sampled(_available(folder), _most(arguments))
+    data = running.sampled(_available(folder), _most(arguments, "rag"))
     files = _needed(folder / "docs", data)
     place = arguments.cache / f"index-{folder.name}-{key([str(file) for file in files])[:8]}"
     progress = _told(folder.name)

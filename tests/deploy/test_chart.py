@@ -227,6 +227,47 @@ def test_serve_finds_its_applications(chart: helm_python.Chart) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, against pydantic
+def test_the_file_of_serve_holds_without_a_reranker_too(tmp_path: Path) -> None:
+    from crossrag.scale import serve
+
+    file = tmp_path / "crossrag.toml"
+    file.write_text('[reranking]\nmodel = "none"\n', encoding="utf-8")
+    idle = serve.reranker({"config": str(file)})._bound_deployment
+    assert idle.name == "Nobody"
+    assert idle.ray_actor_options["num_cpus"] == 0
+    file.write_text("", encoding="utf-8")
+    assert serve.reranker({"config": str(file)})._bound_deployment.name == "RerankerReplica"
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ({}, {"maxUnavailable": 1}),
+        ({"podDisruptionBudget": {"maxUnavailable": 2}}, {"maxUnavailable": 2}),
+        ({"ray": {"enabled": True, "worker": {"minReplicas": 3}}}, {"minAvailable": 3}),
+        ({"ray": {"enabled": True, "worker": {"minReplicas": 0}}}, None),
+        ({"podDisruptionBudget": {"enabled": False}}, None),
+        (EMBEDDED, None),
+    ],
+)
+def test_pods_are_taken_away_one_by_one(
+    chart: helm_python.Chart, values: dict[str, Any], wanted: dict[str, int] | None
+) -> None:
+    objects = rendered(chart, values)
+    budgets = of_kind(objects, "PodDisruptionBudget")
+    found = [{key: value for key, value in one["spec"].items() if key != "selector"} for one in budgets]
+    assert found == ([] if wanted is None else [wanted])
+    for budget in budgets:
+        labels = budget["spec"]["selector"]["matchLabels"].items()
+        kinds = ("RayService", "Deployment")
+        [server] = [
+            one for one in objects if one["kind"] in kinds and "ingest" not in one["metadata"]["name"]
+        ]
+        texts = json.dumps(server)
+        assert all(json.dumps({key: value})[1:-1] in texts for key, value in labels)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, against pydantic
 def test_on_ray_nobody_comes_in_without_a_key(chart: helm_python.Chart) -> None:
     [service] = of_kind(rendered(chart, CASES["ray"]), "RayService")
     assert yaml.safe_load(service["spec"]["serveConfigV2"])["http_options"]["host"] == "0.0.0.0"  # noqa: S104

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], Callable[[int, int], None]]
 """What is being done -> what is called with how much of it is done."""
-_TIMED = 8
-"""Questions on which reranking is timed per depth."""
+_TIMED, _LEAST_TIMED, _TIMING = 8, 3, 20.0
+"""Questions on which reranking is timed per depth; fewer, but so many, where they take more seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +164,10 @@ def timed(
     if rag.reranker is None or not depths:
         return {}
     found: dict[int, list[float]] = {depth: [] for depth in depths}
+    start = time.monotonic()
     for done, question in enumerate(chosen):
+        if done >= _LEAST_TIMED and time.monotonic() - start > _TIMING:
+            break
         progress(done, len(chosen))
         first = sorted(whole_ranking(rag, question.text).candidates, key=lambda c: c.scores.fused_rank or 0)
         for depth in depths:

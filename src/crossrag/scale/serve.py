@@ -26,7 +26,7 @@ from crossrag.server_settings import ServerSettings
 
 from .cluster import device, everywhere
 from .serve_clients import Replicas, ServedEmbedder, ServedReranker
-from .serve_models import EmbedderReplica, RerankerReplica
+from .serve_models import EmbedderReplica, Nobody, RerankerReplica
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -51,8 +51,9 @@ def application(args: Mapping[str, Any]) -> Any:
 
 
 def reranker(args: Mapping[str, Any]) -> Any:
-    """The reranker; arguments as for `application`."""
-    return reranker_of(_settings(args)).application
+    """The reranker, arguments as for `application`; a file names it also where the settings want none."""
+    settings = _settings(args)
+    return nobody() if settings.reranking.model == "none" else reranker_of(settings).application
 
 
 def embedder(args: Mapping[str, Any]) -> Any:
@@ -155,6 +156,14 @@ def reranker_of(settings: Settings) -> Made:
     """The reranker as an application of Serve."""
     sections = ("rerank_http", "rerank_torch")
     return _model(RerankerReplica, "reranker", settings, section="reranking", also=sections)
+
+
+def nobody() -> Any:
+    """What stands for a reranker that is not wanted, so that Serve has all that its file names."""
+    from ray import serve
+
+    deployed = serve.deployment(name=Nobody.__name__, ray_actor_options={"num_cpus": 0})(Nobody)
+    return deployed.bind()
 
 
 def embedder_of(settings: Settings) -> Made:

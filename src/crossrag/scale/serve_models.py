@@ -174,6 +174,10 @@ class EmbedderReplica:
         return found
 
 
+class Nobody:
+    """Takes no processor and is asked nothing."""
+
+
 async def _while_wanted(threads: ThreadPoolExecutor, ticket: Ticket, work: Callable[[], Result]) -> Result:
     """The result of blocking work, which is told when nobody waits for it any more."""
 
