@@ -193,13 +193,15 @@ def test_addresses_lead_into_their_collection(make: Callable[..., Service], tmp_
                 assert mark + rest == query
                 assert client.get(f"/api/v1/documents/{identity}{query}").status_code == 200
                 assert characters.replace("-", "").isdigit()
-        urls = asyncio.run(_addresses(f"{found.url}/mcp", "bees"))
-        assert len(urls) == 3
-        assert all(re.search(r"/d/d[0-9a-f]{24}\?collection=bees#\d+-\d+$", url) for url in urls), urls
+        for server, base in ((f"{found.url}/mcp", found.url), (Tools(service).server(), "crossrag:")):
+            urls = asyncio.run(_addresses(server, "bees"))
+            assert len(urls) == 3
+            own = re.compile(re.escape(base) + r"/d/d[0-9a-f]{24}\?collection=bees#\d+-\d+")
+            assert all(own.fullmatch(url) for url in urls), urls
 
 
-async def _addresses(server: str, collection: str) -> list[str]:
-    async with Client(server) as tools:
+async def _addresses(server: object, collection: str) -> list[str]:
+    async with Client(server) as tools:  # type: ignore[arg-type]
         found = await tools.call_tool("search", {"query": "restore a hive", "collection": collection})
         first = found.structured_content["results"][0]
         whole = await tools.call_tool("fetch", {"id": first["id"], "collection": collection})

@@ -250,9 +250,7 @@ class Tools:
 
     def _url(self, place: str, ctx: Context, collection: str) -> str:
         request = ctx.request_context.request
-        base = str(request.base_url).rstrip("/") if request is not None else self._base
-        if not base:
-            return f"crossrag:{place}"
+        base = str(request.base_url).rstrip("/") if request is not None else self._base or "crossrag:"
         document, _, characters = place.partition(":")
         return base + wire.page_address(document, characters, collection=collection)
 
