@@ -37,6 +37,7 @@ def test_defaults_are_those_of_the_guide(tmp_path: Path) -> None:
         ("[server.collections]\nbienenst\u00f6cke = 'x'", "not valid TOML"),
         ("[server.collections]\n'bienenst\u00f6cke' = 'x'", "letters A to Z, digits, - and _, at most 63"),
         ("[server.collections]\ndefault = 'x'", "not default"),
+        ("[server]\napi_key = ' '", "the key is empty"),
         ("reranking = 3", "is a section"),
         ("[reranking", "not valid TOML"),
     ],
@@ -46,6 +47,13 @@ def test_mistakes_in_a_file_are_named(tmp_path: Path, text: str, says: str) -> N
     with pytest.raises(ConfigError, match=r"crossrag\.toml") as caught:
         load_settings(environ={}, directory=tmp_path)
     assert says in str(caught.value)
+
+
+def test_a_key_from_a_file_is_no_other_for_its_last_line(tmp_path: Path) -> None:
+    environ = {"CROSSRAG_SERVER__API_KEY": "secret\n"}
+    key = load_settings(environ=environ, directory=tmp_path).settings.server.api_key
+    assert key is not None
+    assert key.get_secret_value() == "secret"
 
 
 def test_mistakes_in_the_environment_are_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pydantic import Field, SecretStr, field_validator
 from .section import Section
 
 Scope = Literal["read", "write", "admin"]
-"""Ask and search; change documents too; see other people's figures too."""
+"""Ask and search; change documents too; see the server's figures (`/metrics`) too."""
 
 
 class KeySettings(Section):
@@ -71,6 +71,16 @@ class ServerSettings(Section):
     top_k: int = Field(100, ge=1, le=1_000, description="passages of a search")
     rerank_documents: int = Field(1_000, ge=1, description="documents of a rerank request")
     embedding_inputs: int = Field(256, ge=1, description="texts of an embeddings request")
+
+    @field_validator("api_key")
+    @classmethod
+    def _key_is_shown_in_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        """Without the white space around it, such as the end of the line in a file that holds it."""
+        if value is None:
+            return None
+        if not (key := value.get_secret_value().strip()):
+            raise ValueError("the key is empty: leave it out where none is wanted")
+        return SecretStr(key)
 
     @field_validator("allowed_hosts", mode="before")
     @classmethod

@@ -135,6 +135,30 @@ def test_one_name_uploaded_twice_at_once_is_one_of_the_two(
     service.close()
 
 
+def test_a_replacement_that_cannot_be_read_leaves_the_good_file(
+    make: Callable[..., Service], tmp_path: Path
+) -> None:
+    service = make()
+    rag, folder = service.rag(None, ""), service.uploads("default", "")
+
+    def upload(*contents: bytes, name: str = "a.json") -> str:
+        given = [uploads.Given(name, io.BytesIO(content)) for content in contents]
+        return str(uploads.store(rag, folder, given)["files"][0]["status"])
+
+    def kept() -> list[bytes]:
+        return [one.read_bytes() for one in (tmp_path / "index" / "uploads").rglob("*.*")]
+
+    assert upload(b'{"text": "A whale is large."}') == "added"
+    assert upload(b'{"text": ') == "failed"
+    assert kept() == [b'{"text": "A whale is large."}']
+    assert upload(b'{"text": "A whale is large."}') == "unchanged"
+    assert upload(b'{"text": ', b'{"text": "A whale is heavy."}') == "updated"
+    assert kept() == [b'{"text": "A whale is heavy."}']
+    assert upload(b'{"text": ', name="b.json") == "failed"
+    assert kept() == [b'{"text": "A whale is heavy."}']
+    service.close()
+
+
 def test_an_upload_that_breaks_off_leaves_nothing(make: Callable[..., Service], tmp_path: Path) -> None:
     service = make()
     broken = threading.Barrier(2)

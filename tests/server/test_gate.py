@@ -33,8 +33,10 @@ PUBLIC = {
     ("GET", "/d/{document_id}"),
 }
 """Said here once more, on purpose: whoever opens a route to everybody changes this too."""
+ADMIN = {("GET", "/metrics")}
 WRITES = {("POST", "/api/v1/documents"), ("DELETE", "/api/v1/documents/{document_id}")}
 OTHER = "d" + "0" * 24
+JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,7 @@ def keys() -> dict[str, Any]:
         for name, scope, tenant in (
             ("reader", "read", ""),
             ("writer", "write", ""),
+            ("admin", "admin", ""),
             ("blue", "write", "blue"),
             ("green", "write", "green"),
         )
@@ -94,10 +97,14 @@ def test_every_route_is_authorised(locked: Running, keys: dict[str, Any]) -> Non
             assert policy != "public", where
             assert [reply.status_code for reply in refused] == [401] * 4, where
             as_reader = client.request(verb, url, headers=headers(keys, "reader"))
-            if (method, path) in WRITES:
+            if (method, path) in WRITES | ADMIN:
                 assert as_reader.status_code == 403, where
             else:
                 assert as_reader.status_code not in {401, 403}, where
+            if (method, path) in ADMIN:
+                as_writer = client.request(verb, url, headers=headers(keys, "writer"))
+                as_admin = client.request(verb, url, headers=headers(keys, "admin"))
+                assert (as_writer.status_code, as_admin.status_code) == (403, 200), where
 
 
 def test_a_route_without_a_policy_is_refused(make: Callable[..., Service]) -> None:
@@ -222,6 +229,26 @@ def test_limits_of_bodies(client: httpx.Client) -> None:
     many = [("files", (f"{n}.md", "x")) for n in range(40)]
     assert client.post("/api/v1/documents", files=many).status_code == 400
     assert client.post("/api/v1/documents", data={"files": "text"}).status_code == 422
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/", "/static/main.js", "/openapi.json", "/nowhere"])
+def test_a_body_that_nobody_reads_is_not_waited_for(locked: Running, path: str) -> None:
+    host, port = locked.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as line:
+        line.sendall(
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            "Content-Length: 2000000\r\n\r\n[".encode()
+        )
+        status = int(line.recv(4_096).split(b" ")[1])
+    assert status == (401 if path == "/nowhere" else 405)
+
+
+def test_a_large_body_stops_nobody(client: httpx.Client) -> None:
+    """2 MB that are one long word, and 2 MB of brackets: looked through beside the event loop."""
+    word = b'{"query": "' + b"x" * 2_000_000 + b'"}'
+    assert client.post("/api/v1/search", content=word, headers=JSON).status_code in {413, 422}
+    brackets = b'{"query": "x", "where": [' + b"[]," * 600_000 + b"[]]}"
+    assert client.post("/api/v1/search", content=brackets, headers=JSON).status_code == 422
 
 
 def test_a_body_that_drips_is_cut_off(make: Callable[..., Service]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from crossrag.server.tickets import current
+from crossrag.server.sse import EventStream
+from crossrag.server.tickets import Ticket, current
 from crossrag.testing import OverlapReranker
 
 from .conftest import listening, wait_until
@@ -111,3 +113,39 @@ def test_nothing_is_read_for_an_mcp_client_that_left(
         steps = reranker.steps
         time.sleep(0.2)
         assert reranker.steps == steps
+
+
+class Endless:
+    """A stream of the engine that never ends; says when it is closed."""
+
+    def __init__(self) -> None:
+        self.ticket, self.is_closed = Ticket("key", time.monotonic() + 0.2), False
+
+    async def next(self, *, wait: float | None = None) -> str | None:  # noqa: ARG002 - as a stream has it
+        return "more"
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+def test_a_client_that_does_not_read_is_left_when_time_is_up() -> None:
+    """It is still connected, so nothing else says that nobody waits."""
+    endless = Endless()
+    stream: EventStream[str] = EventStream(
+        endless,  # type: ignore[arg-type]
+        "first",
+        lambda item: iter([item.encode()]),
+        failed=lambda _: b"failed",
+        heartbeat=1.0,
+        headers={},
+    )
+    sent = list[dict[str, Any]]()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if len(sent) > 3:  # its buffers are full
+            await asyncio.Event().wait()
+
+    asyncio.run(asyncio.wait_for(stream({}, None, send), 10))  # type: ignore[arg-type]
+    assert endless.is_closed
+    assert [one["type"] for one in sent] == ["http.response.start", *["http.response.body"] * 3]

@@ -94,3 +94,18 @@ def test_who_asks_at_the_start_waits_as_long_as_was_said(
             assert time.monotonic() - started < 5
         finally:
             may_load.set()
+
+
+def test_a_model_that_fails_in_any_way_is_told(make: Callable[..., Service]) -> None:
+    """As when a GPU has no memory left: no error of crossrag's own."""
+    service = make()
+
+    def fails(_: object) -> Any:
+        raise RuntimeError("out of memory")
+
+    service._embedder.embed_query = fails  # type: ignore[union-attr, method-assign]
+    with listening_early(service) as found:
+        wait_until(lambda: service.state == "failing")
+        assert httpx.get(f"{found.url}/readyz", timeout=5).status_code == 503
+        figures = httpx.get(f"{found.url}/metrics", timeout=5).text
+        assert 'crossrag_errors_total{kind="RuntimeError"} 1.0' in figures

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
-from crossrag.errors import CrossragError
-
 from . import errors
 from .dialects import OpenAIError, RerankError, TeiError
 from .feedback import Feedback
@@ -129,7 +127,7 @@ async def _lifespan(app: FastAPI, service: Service, observer: Observer) -> Async
     async def warm() -> None:
         try:
             await asyncio.to_thread(service.warm_up)
-        except CrossragError as error:
+        except Exception as error:  # noqa: BLE001 - a model may fail in any way; `/readyz` and the log say so
             observer.failed("start", error)
 
     warming = asyncio.create_task(warm())
@@ -139,6 +137,8 @@ async def _lifespan(app: FastAPI, service: Service, observer: Observer) -> Async
             yield
     finally:
         service.state = "stopping"
-        with suppress(asyncio.CancelledError):
-            await warming
-        await asyncio.to_thread(service.close)
+        try:
+            with suppress(asyncio.CancelledError):
+                await warming
+        finally:
+            await asyncio.to_thread(service.close)

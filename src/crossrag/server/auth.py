@@ -67,7 +67,7 @@ class Keys:
 
 
 def digest(key: str) -> str:
-    """SHA-256 in hex. Keys are 256 random bits: there is nothing to guess that a slower digest would save."""
+    """SHA-256 in hex. Keys of ours are 256 random bits: a slower digest would save nothing from guessing."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 

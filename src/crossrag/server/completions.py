@@ -50,9 +50,10 @@ class Completion:
             "object": "chat.completion",
             "created": self._created,
             "model": self._model,
-            "choices": [{"index": 0, "message": said, "finish_reason": "stop", "logprobs": None}],
+            "choices": [{"index": 0, "message": said, "finish_reason": _end(answer), "logprobs": None}],
             "usage": _usage(answer),
             "sources": self._sources(answer.context),
+            "rag": _told(answer),
         }
 
     def chunks(self, event: Event) -> Iterator[bytes]:
@@ -60,19 +61,20 @@ class Completion:
         match event:
             case Retrieved():
                 yield self._chunk({"role": "assistant", "content": ""})
-                # Alone: Open WebUI reads nothing else of the object that has them.
-                yield self._object(choices=[], sources=self._sources(event.context))
+                # In a chunk that says nothing: Open WebUI reads nothing else of the object that has them.
+                yield self._chunk({}, sources=self._sources(event.context))
             case Delta():
                 yield self._chunk({"content": event.text})
             case Cited():
                 yield self._chunk({"annotations": [self._annotation(event.citation)]})
             case Done():
-                yield self._chunk({}, finish="stop")
+                yield self._chunk({}, finish=_end(event.answer), rag=_told(event.answer))
                 if self._include_usage:
                     yield self._object(choices=[], usage=_usage(event.answer))
 
-    def _chunk(self, delta: dict[str, Any], *, finish: str | None = None) -> bytes:
-        return self._object(choices=[{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}])
+    def _chunk(self, delta: dict[str, Any], *, finish: str | None = None, **more: Any) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+        return self._object(choices=[choice], **more)
 
     def _object(self, **rest: Any) -> bytes:
         head = {
@@ -112,6 +114,21 @@ class Completion:
     def _url(self, identity: str, start: int, end: int) -> str:
         place = page_address(document_id(identity), f"{start}-{end}", collection=self._collection)
         return f"{self._base}{place}"
+
+
+def _end(answer: Answer) -> str:
+    """Why it ends, as OpenAI calls that: `length` where its time was up."""
+    return "length" if "answer" in answer.degraded else "stop"
+
+
+def _told(answer: Answer) -> dict[str, Any]:
+    """What OpenAI's form has no place for."""
+    return {
+        "status": answer.status,
+        "reasons": list(answer.reasons),
+        "degraded": list(answer.degraded),
+        "notices": list(answer.notices),
+    }
 
 
 def _usage(answer: Answer) -> dict[str, int]:

@@ -169,8 +169,17 @@ class ModelsReply(BaseModel):
     data: list[Model]
 
 
+class AnswerNotes(BaseModel):
+    """How an answer came about."""
+
+    status: Literal["answered", "partial", "no_answer"]
+    reasons: list[str]
+    degraded: list[str]
+    notices: list[str]
+
+
 class ChatReply(BaseModel):
-    """A completion; `sources` is in the form that Open WebUI reads."""
+    """A completion; `sources` is in the form that Open WebUI reads, `rag` says how the answer came about."""
 
     id: str
     object: Literal["chat.completion"]
@@ -179,6 +188,7 @@ class ChatReply(BaseModel):
     choices: list[dict[str, Any]]
     usage: dict[str, int]
     sources: list[dict[str, Any]]
+    rag: AnswerNotes
 
 
 class ErrorObject(BaseModel):

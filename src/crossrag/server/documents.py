@@ -87,11 +87,19 @@ def described(entry: Entry, *, uploaded: bool) -> dict[str, Any]:
 def listed(
     found: list[Entry], *, contains: str, after: str, limit: int
 ) -> tuple[list[Entry], int, str | None]:
-    """Those whose source contains a text, a page of them; how many there are in all; where to go on."""
+    """Those whose source contains a text, a page of them; how many there are in all; where to go on.
+
+    Raises:
+        Problem: What the page before ended with is not there any more.
+    """
     wanted = contains.casefold()
     fitting = [entry for entry in found if wanted in entry.source.casefold()]
     ids = [document_id(entry.id) for entry in fitting]
-    start = ids.index(after) + 1 if after in ids else 0
+    if after and after not in ids:
+        raise Problem(
+            422, "There is no such cursor", hint="Begin anew: the document it stands for may be gone"
+        )
+    start = ids.index(after) + 1 if after else 0
     page = fitting[start : start + limit]
     more = start + limit < len(fitting)
     return page, len(fitting), document_id(page[-1].id) if more and page else None

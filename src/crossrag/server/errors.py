@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from crossrag.errors import CrossragError
@@ -30,14 +31,14 @@ def register(app: FastAPI) -> None:
     """Let the app answer every exception."""
 
     async def told(request: Request, error: Exception) -> Response:
-        if isinstance(error, Abandoned):
+        if isinstance(error, Abandoned | ClientDisconnect):
             return Response(status_code=499)  # for the log; nobody reads it
         problem = reply_of(_translated(error, request), request)
         if problem.status == 405:
             problem.allow = ", ".join(app.state.router.methods(request.scope))
         return respond(request, problem)
 
-    for kind in (Problem, CrossragError, Abandoned, HTTPException, RequestValidationError):
+    for kind in (Problem, CrossragError, Abandoned, ClientDisconnect, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, told)
 
 

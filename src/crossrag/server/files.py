@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from fastapi import Query
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -117,19 +116,24 @@ class Files:
         """Index files; one that cannot be read fails alone."""
         limits = self._service.limits
         self._service.made(collection, request.state.principal.tenant)  # 404 before the body is read
-        try:
-            async with request.form(max_files=limits.upload_files, max_fields=4) as form:
-                given = [
-                    uploads.Given(part.filename or "file", part.file)
-                    for part in form.getlist("files")
-                    if isinstance(part, UploadFile)
-                ]
-                if not given:
-                    raise Problem(422, "There is no part named files", hint="Send multipart/form-data")
-                rag, folder = await self._place(request, collection)
+        async with request.form(max_files=limits.upload_files, max_fields=4) as form:
+            given = [
+                uploads.Given(part.filename or "file", part.file)
+                for part in form.getlist("files")
+                if isinstance(part, UploadFile)
+            ]
+            if not given:
+                raise Problem(422, "There is no part named files", hint="Send multipart/form-data")
+            rag, folder = await self._place(request, collection)
+            try:
                 return await run(request, self._service, lambda _: uploads.store(rag, folder, given))
-        except MultiPartException as error:
-            raise Problem(422, error.message) from None
+            except Problem as problem:
+                if problem.status == 504:  # what was begun goes on
+                    problem.detail = "Reading and indexing take longer than a request may"
+                    problem.hint = (
+                        "They may go on: look at the list of documents, or send fewer files at once"
+                    )
+                raise
 
     async def one(self, request: Request, document_id: str, collection: Place = DEFAULT) -> dict[str, Any]:
         """A document."""

@@ -9,7 +9,7 @@ import asyncio
 import re
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MOST_HEADERS, _LONGEST_TARGET = 100, 8_192
+_SMALL = 65_536
+"""Bytes of a body that take no longer to look through than another thread takes to begin."""
 _LOCAL = {"localhost", "127.0.0.1", "[::1]"}
 _PROBES = {"/healthz", "/readyz"}
 """Asked by address, by whoever starts and stops servers."""
@@ -70,7 +72,8 @@ class Gate:
         request.state.principal = Principal("", "read", "")
         try:
             request.state.principal = self._admitted(request, matched)
-            receive = await self._bounded(request, receive, upload=bool(matched and matched.upload))
+            if matched is not None and matched.policy != "public":  # else nobody reads a body
+                receive = await self._bounded(request, receive, upload=matched.upload)
             with span(f"{request.method} {_template(matched)}", **{"http.route": _template(matched)}):
                 await self._app(scope, receive, passage.send)
         except Exception as error:  # noqa: BLE001 - the last frame before the network
@@ -147,9 +150,10 @@ class Gate:
             return receive
         body = await _whole(receive, most, until)
         # Whatever the request calls it: the parsers behind this go by rules of their own.
-        if _depth(body) > limits.json_depth:
-            raise Problem(422, f"The JSON is nested deeper than {limits.json_depth}")
-        _check_text(body)
+        if len(body) <= _SMALL:
+            _check_body(body, limits.json_depth)
+        else:  # meanwhile others are served
+            await asyncio.to_thread(_check_body, body, limits.json_depth)
         return _replayed(body, receive)
 
 
@@ -232,6 +236,12 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
+def _check_body(body: bytes, deepest: int) -> None:
+    if _is_deeper(body, deepest):
+        raise Problem(422, f"The JSON is nested deeper than {deepest}")
+    _check_text(body)
+
+
 _SURROGATE = re.compile(rb"\\u[dD][89A-Fa-f]")
 _ESCAPE = re.compile(rb"\\(?:u([0-9A-Fa-f]{4})|.)", re.DOTALL)
 
@@ -264,17 +274,18 @@ def _check_text(body: bytes) -> None:
     raise Problem(422, "The JSON holds half of a surrogate pair", hint="Send whole characters")
 
 
-_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+_STRING_OR_BRACKET = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
 
 
-def _depth(body: bytes) -> int:
-    """Deepest nesting of brackets outside of strings, in one pass."""
-    deepest = depth = 0
+def _is_deeper(body: bytes, most: int) -> bool:
+    """Whether brackets outside of strings are nested deeper than that, in one pass."""
+    depth = 0
     for match in _STRING_OR_BRACKET.finditer(body):
-        first: Any = match[0][0]
+        first = body[match.start() : match.start() + 1]
         if first in b"[{":
             depth += 1
-            deepest = max(deepest, depth)
+            if depth > most:
+                return True
         elif first in b"]}":
             depth -= 1
-    return deepest
+    return False

@@ -25,7 +25,7 @@ class Health:
         router.add("GET", "/healthz", self.alive, "public")
         router.add("GET", "/readyz", self.ready, "public", responses=responses)
         router.add(
-            "GET", "/metrics", self.metrics, "read", response_class=Response, responses=responses | _METRICS
+            "GET", "/metrics", self.metrics, "admin", response_class=Response, responses=responses | _METRICS
         )
 
     async def alive(self) -> dict[str, str]:

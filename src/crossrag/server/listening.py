@@ -79,7 +79,7 @@ def _server_class() -> Any:
     import uvicorn
 
     class Server(uvicorn.Server):
-        """Says that it stops before it stops, so that nobody is sent here any more."""
+        """Tells the service when it is to end, and ends with success."""
 
         def __init__(self, config: uvicorn.Config, service: Service) -> None:
             super().__init__(config)

@@ -79,9 +79,7 @@ class Native:
 
         found = await run(request, service, work, seconds=asked.timeout)
         response.headers["Server-Timing"] = server_timing(found.timings)
-        ranked = wire.ranking(
-            found, threshold=service.threshold(rag), top_k=top_k, shown=top_k, explain=asked.explain
-        )
+        ranked = wire.ranking(found, top_k=top_k, shown=top_k, explain=asked.explain)
         return ranked | {"collection": asked.collection or DEFAULT}
 
     async def answer(self, request: Request, response: Response, asked: AnswerRequest) -> Any:
@@ -94,7 +92,7 @@ class Native:
             self._check_question(turn.text)
         rag = await opened(request, service, asked.collection, seconds=asked.timeout)
         history = tuple(Turn(role=turn.role, text=turn.text) for turn in asked.history)
-        told = _Told(service, rag, asked)
+        told = _Told(rag, asked)
         if not asked.stream:
 
             def work(ticket: Ticket) -> Answer:
@@ -184,8 +182,8 @@ class Native:
 class _Told:
     """How one answer is told: under one id, with what its passages were weighed against."""
 
-    def __init__(self, service: Service, rag: Rag, asked: AnswerRequest) -> None:
-        self._service, self._rag, self._asked = service, rag, asked
+    def __init__(self, rag: Rag, asked: AnswerRequest) -> None:
+        self._rag, self._asked = rag, asked
         self._id = f"a{uuid.uuid4().hex[:24]}"
 
     def answer(self, whole: Answer) -> dict[str, Any]:
@@ -212,10 +210,4 @@ class _Told:
 
     def _ranked(self, found: Ranking) -> dict[str, Any]:
         top_k = self._rag.settings.reranking.top_k
-        return wire.ranking(
-            found,
-            threshold=self._service.threshold(self._rag),
-            top_k=top_k,
-            shown=len(found.candidates),
-            explain=self._asked.explain,
-        )
+        return wire.ranking(found, top_k=top_k, shown=len(found.candidates), explain=self._asked.explain)

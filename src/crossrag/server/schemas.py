@@ -121,7 +121,7 @@ class RankingReply(BaseModel):
     """What a search found, best first."""
 
     query: str
-    threshold: float
+    threshold: float | None
     candidates: list[CandidatePassage]
     first_stage: list[CandidatePassage] | None
     degraded: list[str]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from weakref import WeakSet
 
 from crossrag import assembly, calibrating
-from crossrag.errors import CrossragError, IndexMissingError
+from crossrag.errors import ConfigError, IndexMissingError
 from crossrag.pipeline import Rag
 from crossrag.score_cache import CachedReranker
 
@@ -123,11 +123,17 @@ class Service:
                 found = self._rags[name, tenant] = self._made(name, tenant)
             return found
 
-    def threshold(self, rag: Rag) -> float:
-        """The least relevance of a passage that an answer may rest on."""
+    def threshold(self, rag: Rag) -> float | None:
+        """The least relevance of a passage that an answer may rest on; None where nothing says it.
+
+        That is so without a reranker, and where a precision is wanted that no calibration knows yet.
+        """
         if rag.reranker is None:
-            return 0.0
-        return calibrating.resolve_threshold(rag.settings.reranking.threshold, rag.calibrated)
+            return None
+        try:
+            return calibrating.resolve_threshold(rag.settings.reranking.threshold, rag.calibrated)
+        except ConfigError:
+            return None
 
     def warm_up(self) -> None:
         """Load the models and use each once; ready afterwards. Runs in a thread of its own.
@@ -147,7 +153,7 @@ class Service:
             rag.count_tokens("ready?")
             self.warm = True
             self.check()
-        except CrossragError:
+        except Exception:
             if self.state == "starting":
                 self.state = "failing"
             raise

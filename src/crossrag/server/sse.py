@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 HEARTBEAT = b": ping\n\n"
+_LAST_WORDS = 1.0
+"""Seconds for what is said when time is up, to a client that reads."""
 
 
 def message(data: Any, *, event: str | None = None) -> bytes:
@@ -61,7 +64,13 @@ class EventStream(Response, Generic[T]):
         """Send everything, or until the client leaves."""
 
         async def body(chunk: bytes, *, more: bool = True) -> None:
-            await send({"type": "http.response.body", "body": chunk, "more_body": more})
+            left = self._stream.ticket.remaining
+            try:
+                async with asyncio.timeout(None if left is None else max(_LAST_WORDS, left)):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": more})
+            except TimeoutError:
+                # The client is there and does not read: it holds a permit no longer than one that reads.
+                raise Abandoned from None
 
         try:
             await send(

@@ -7,6 +7,7 @@ import os
 import tempfile
 import time
 import unicodedata
+import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -67,28 +68,41 @@ def store(rag: Rag, folder: Path, given: Sequence[Given]) -> dict[str, Any]:
     names = [label(one.name) for one in given]
     before = entries(rag)
     wanted: dict[str, File] = {}
+    replaced: dict[str, Path] = {}
     for one, name in zip(given, names, strict=True):
         suffix = PurePosixPath(name).suffix.lower()
         if suffix in PARSERS:
             path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}{suffix}"
-            _write(path, one.content)
+            old = _write(path, one.content)
+            if old is not None and replaced.setdefault(name, old) is not old:
+                old.unlink()  # of the same upload
             wanted[name] = File(path=path, document_id=identify(path), source=name)
     failures: dict[str, str] = {}
     notices: tuple[str, ...] = ()
+    after: dict[str, Entry] = {}
     if wanted:
-        report = rag.index.ingest_files(list(wanted.values()), prune=False)
+        try:
+            report = rag.index.ingest_files(list(wanted.values()), prune=False)
+        finally:
+            after = entries(rag)
+            for name, file in wanted.items():
+                _settle(file, replaced.get(name), before, after)
         failures = {one.source: one.reason for one in (*report.failed, *report.skipped)}
         notices = report.notices
-    after = rag.manifest.entries() if wanted else {}
     rows = [_row(name, wanted.get(name), failures.get(name), before, after) for name in names]
-    for row, name in zip(rows, names, strict=True):
-        if (
-            row["status"] in {"failed", "skipped"}
-            and name in wanted
-            and wanted[name].document_id not in after
-        ):
-            wanted[name].path.unlink(missing_ok=True)
     return {"files": rows, "seconds": time.perf_counter() - started, "notices": list(notices)}
+
+
+def _settle(file: File, replaced: Path | None, before: dict[str, Entry], after: dict[str, Entry]) -> None:
+    """Leave the file that the index is of: the new one, or the one that it was to replace, or none."""
+    old, new = before.get(file.document_id), after.get(file.document_id)
+    if new is None:
+        file.path.unlink(missing_ok=True)
+    elif replaced is not None and old is not None and old.generation == new.generation:
+        replaced.replace(file.path)
+        return
+    if replaced is not None:
+        replaced.unlink(missing_ok=True)
 
 
 def remove(rag: Rag, folder: Path, entry: Entry) -> bool:
@@ -106,8 +120,8 @@ def uploaded(folder: Path, entry: Entry) -> bool:
     return Path(entry.id).parent == folder.resolve()
 
 
-def _write(path: Path, content: BinaryIO) -> None:
-    """In one step: an upload that is cut short leaves the old file."""
+def _write(path: Path, content: BinaryIO) -> Path | None:
+    """In one step: an upload that is cut short leaves the old file. Where that is kept, if there was one."""
     # A name of its own: the same file may be uploaded twice at once.
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=_PARTIAL, delete=False) as file:
         partial = Path(file.name)
@@ -116,10 +130,14 @@ def _write(path: Path, content: BinaryIO) -> None:
                 file.write(block)
             file.flush()
             os.fsync(file.fileno())
+            kept = path.with_name(f"{path.stem}.{uuid.uuid4().hex}{_PARTIAL}")
+            with suppress(FileNotFoundError):
+                os.link(path, kept)
             partial.replace(path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+    return kept if kept.exists() else None
 
 
 def _sweep(folder: Path) -> None:

@@ -63,13 +63,14 @@ def passage(chunk: Chunk) -> dict[str, Any]:
     }
 
 
-def candidate(found: Candidate, rank: int, *, threshold: float, top_k: int) -> dict[str, Any]:
+def candidate(found: Candidate, rank: int, *, threshold: float | None, top_k: int) -> dict[str, Any]:
     """`schemas.CandidatePassage`."""
     relevance = found.scores.relevance
     return passage(found.chunk) | {
         "rank": rank,
         "scores": {name: _finite(getattr(found.scores, name)) for name in _SCORES},
-        "kept": relevance is not None and relevance >= threshold and rank <= top_k,
+        # As `reranking.relevant` does; where nothing was scored there is no threshold.
+        "kept": rank <= top_k and (threshold is None or (relevance or 0.0) >= threshold),
         "truncated": found.truncated,
         "window": found.window,
         "duplicates": [
@@ -84,20 +85,17 @@ def candidate(found: Candidate, rank: int, *, threshold: float, top_k: int) -> d
     }
 
 
-def ranking(
-    found: Ranking, *, threshold: float, top_k: int, shown: int, explain: bool = False
-) -> dict[str, Any]:
+def ranking(found: Ranking, *, top_k: int, shown: int, explain: bool = False) -> dict[str, Any]:
     """`schemas.RankingReply`.
 
     Args:
         found: Everything that was ranked, or the first of it.
-        threshold: Least relevance of what is kept.
         top_k: Most that are kept.
         shown: How many are given.
         explain: Whether to give the first `shown` of the first stage too.
     """
     whole = [
-        candidate(one, rank, threshold=threshold, top_k=top_k)
+        candidate(one, rank, threshold=found.threshold, top_k=top_k)
         for rank, one in enumerate(found.candidates, start=1)
     ]
     before = None
@@ -113,7 +111,7 @@ def ranking(
         ]
     return {
         "query": found.query,
-        "threshold": threshold,
+        "threshold": found.threshold,
         "candidates": whole[:shown],
         "first_stage": before,
         "degraded": list(found.degraded),

@@ -30,8 +30,8 @@ export function listDocuments({ collection, contains, cursor, limit = 50 }) {
 }
 
 /** Text of a document from `start` (code points), at most as much as the service gives at once. */
-export function documentText(id, { collection, start = 0 }) {
-  return getJson(`/documents/${encodeURIComponent(id)}/text`, { collection, start });
+export function documentText(id, { collection, start = 0, end = null }) {
+  return getJson(`/documents/${encodeURIComponent(id)}/text`, { collection, start, end });
 }
 
 export async function removeDocument(id, { collection }) {

@@ -33,7 +33,7 @@ export function citationChip(source, citation, open) {
 
 /** A chip whose sentence is still being written: no claim is made about it yet. */
 export function pendingChip(number) {
-  return element("span", { class: "chip is-pending", "aria-label": `Source ${number}` }, String(number));
+  return element("span", { class: "chip is-pending", role: "img", "aria-label": `Source ${number}` }, String(number));
 }
 
 /** The range of the document that a citation shows: the quote, or else the passage. */
@@ -81,6 +81,7 @@ function support(citation) {
 }
 
 let timer = 0;
+let described = null; // What the card says something of.
 
 /** Shows `content()` in the one card beside `anchor` while it is hovered or focused. */
 export function showCardOver(anchor, content) {
@@ -89,7 +90,10 @@ export function showCardOver(anchor, content) {
     timer = setTimeout(() => placeCard(anchor, content()), DELAY);
   };
   anchor.addEventListener("mouseenter", show);
-  anchor.addEventListener("focus", show);
+  anchor.addEventListener("focus", () => {
+    // At once, since what describes an element is read out when it gets the focus.
+    if (anchor.matches(":focus-visible")) placeCard(anchor, content());
+  });
   anchor.addEventListener("mouseleave", () => hideCard(DELAY));
   anchor.addEventListener("blur", () => hideCard());
 }
@@ -99,6 +103,7 @@ export function hideCard(delay = 0) {
   clearTimeout(timer);
   const hide = () => {
     byId("card").hidden = true;
+    described?.removeAttribute("aria-describedby");
   };
   if (delay) timer = setTimeout(hide, delay);
   else hide();
@@ -114,6 +119,10 @@ export function watchCard() {
 
 function placeCard(anchor, content) {
   if (!anchor.isConnected) return;
+  clearTimeout(timer);
+  described?.removeAttribute("aria-describedby");
+  described = anchor;
+  anchor.setAttribute("aria-describedby", "card");
   const card = fill(byId("card"), content);
   card.hidden = false;
   const at = anchor.getBoundingClientRect();

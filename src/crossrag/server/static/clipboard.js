@@ -8,8 +8,18 @@ export function asMarkdown(answer, addressOfSource) {
   return [`**${escaped(answer.question)}**`, answer.text.trim(), lines.join("\n")].filter(Boolean).join("\n\n") + "\n";
 }
 
-/** Puts text into the clipboard; over plain HTTP from another machine, by the old way. */
-export async function copyText(text) {
+/** Puts text into the clipboard and says so with `words`, or that it could not be done. */
+export async function copy(text, words, say) {
+  try {
+    await copyText(text);
+    say(words, true);
+  } catch {
+    say("The browser does not let this page copy.", true);
+  }
+}
+
+/** Over plain HTTP from another machine, by the old way. */
+async function copyText(text) {
   if (navigator.clipboard && isSecureContext) {
     await navigator.clipboard.writeText(text);
     return;

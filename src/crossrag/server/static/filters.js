@@ -133,10 +133,23 @@ function addRow() {
   [...byId("filters").querySelectorAll(".filter-row")].at(-1).querySelector("input").focus();
 }
 
-function removeRow(row) {
+/** Takes a row out. The focus was on it: it goes to the nearest of `others()` that is left. */
+function removeRow(row, others) {
+  const at = others().findIndex((each) => each === document.activeElement);
   rows.splice(rows.indexOf(row), 1);
   drawRows();
   changed();
+  if (rows.length === 0) show(false);
+  const left = others();
+  (left[Math.min(Math.max(at, 0), left.length - 1)] ?? byId("open-filters")).focus();
+}
+
+function removersOfRows() {
+  return [...byId("filters").querySelectorAll(".filter-row button")];
+}
+
+function removersOfChips() {
+  return [...byId("filter-chips").querySelectorAll("button")];
 }
 
 function drawRow(row) {
@@ -152,17 +165,14 @@ function drawRow(row) {
   };
   judge();
   for (const field of [key, comparison, value]) field.addEventListener("input", update);
-  const remove = iconButton("close", "Remove this condition", () => {
-    removeRow(row);
-    if (rows.length === 0) show(false);
-  });
+  const remove = iconButton("close", "Remove this condition", () => removeRow(row, removersOfRows));
   return element("div", { class: "filter-row" }, key, comparison, value, remove);
 }
 
 function drawChips() {
   const chips = rows.filter(isComplete).map((row) => {
     const words = wordsOf(row);
-    const remove = iconButton("close", `Remove the filter: ${words}`, () => removeRow(row));
+    const remove = iconButton("close", `Remove the filter: ${words}`, () => removeRow(row, removersOfChips));
     return element("li", {}, element("span", {}, words), remove);
   });
   fill(byId("filter-chips"), chips);

@@ -13,6 +13,7 @@ export function watchKeyboard({ stop, openSource }) {
   box.addEventListener("change", () => localStorage.setItem(STORED, box.checked ? "on" : "off"));
   byId("open-keys").addEventListener("click", () => openPanel(byId("keys")));
   addEventListener("keydown", (event) => {
+    if (isComposing(event)) return;
     if (event.key === "Escape") {
       if (!byId("card").hidden) hideCard();
       else if (!document.querySelector("dialog[open]")) stop();
@@ -22,6 +23,11 @@ export function watchKeyboard({ stop, openSource }) {
     if (document.querySelector("dialog[open]")) return;
     if (runSingle(event.key, openSource)) event.preventDefault();
   });
+}
+
+/** Whether a key goes to an input method, which makes a letter of several; Safari says so by the code 229 alone. */
+export function isComposing(event) {
+  return event.isComposing || event.keyCode === 229;
 }
 
 function runSingle(key, openSource) {

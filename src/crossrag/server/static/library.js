@@ -74,9 +74,15 @@ function documentItem(document) {
 
 /** The first click asks, the second one removes: no document goes by one slip. */
 function remove(document, item) {
-  const cancel = element("button", { type: "button", class: "quiet text", on: { click: () => list(false) } }, "Keep");
+  const trash = item.lastElementChild;
+  const keep = () => {
+    question.replaceWith(trash);
+    trash.focus();
+  };
+  const cancel = element("button", { type: "button", class: "quiet text", on: { click: keep } }, "Keep");
   const confirm = element("button", { type: "button", class: "secondary is-danger", on: { click: () => reallyRemove(document, item) } }, "Remove");
-  item.lastElementChild.replaceWith(element("span", { class: "confirm" }, confirm, cancel));
+  const question = element("span", { class: "confirm" }, confirm, cancel);
+  trash.replaceWith(question);
   confirm.focus();
 }
 
@@ -85,7 +91,8 @@ async function reallyRemove(document, item) {
     await removeDocument(document.id, { collection: page.collection() });
     page.say(`${document.source} is removed.`);
     page.changed();
-    list(false);
+    await list(false);
+    if (byId("library").open) byId("library-title").focus(); // The focus was on what is gone.
   } catch (problem) {
     item.append(element("p", { class: "complaint" }, [problem.message, problem.hint].filter(Boolean).join(" ")));
   }
@@ -93,11 +100,12 @@ async function reallyRemove(document, item) {
 
 /** One after the other, so that each has a progress of its own and one that fails keeps none back. */
 async function addFiles(files) {
+  const collection = page.collection(); // Another may be chosen while they wait.
   const queue = files.map((file) => ({ file, row: uploadRow(file) }));
   byId("uploads").prepend(...queue.map(({ row }) => row.item));
   for (const { file, row } of queue) {
     try {
-      const result = await upload(file, { collection: page.collection(), onProgress: row.progress });
+      const result = await upload(file, { collection, onProgress: row.progress });
       row.done(result.status, result.reason ?? counted(result.chunks, "passage"));
     } catch (problem) {
       row.done("failed", [problem.message, problem.hint].filter(Boolean).join(" "));

@@ -6,7 +6,7 @@ import { highlighted, watchCard } from "./chips.js";
 import { collection, offerCollections, watchCollections } from "./collections.js";
 import { byId, element, fill } from "./dom.js";
 import { clearFilters, currentConditions, currentFilter, foldFilters, offerNames, takeConditions, watchFilters } from "./filters.js";
-import { watchKeyboard } from "./keyboard.js";
+import { isComposing, watchKeyboard } from "./keyboard.js";
 import { openLibrary, watchLibrary } from "./library.js";
 import { watchPanels } from "./panels.js";
 import { counted, nameOf } from "./passages.js";
@@ -22,10 +22,12 @@ const arrived = readAddress(location); // What the address said that led here.
 
 /** Tells a screen reader, and with `isShown` everybody, for a moment. */
 function say(words, isShown = false) {
-  byId("live").textContent = words;
+  // What lies outside of an open dialog is neither read out nor always seen.
+  const dialog = document.querySelector("dialog[open]");
+  (dialog?.querySelector("[role=status]") ?? byId("live")).textContent = words;
   if (!isShown) return;
   const toast = element("p", { class: "toast", "aria-hidden": "true" }, words);
-  document.body.append(toast);
+  (dialog ?? document.body).append(toast);
   setTimeout(() => toast.remove(), 2200);
 }
 
@@ -120,7 +122,7 @@ function watchAsking() {
   const field = byId("question");
   field.addEventListener("input", fitQuestion);
   field.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    if (event.key !== "Enter" || event.shiftKey || isComposing(event)) return;
     event.preventDefault();
     byId("ask").requestSubmit();
   });

@@ -31,7 +31,7 @@ export function rankingView(ranking, { open, timings = ranking.timings, isOpen =
   const whole = element("details", { class: "ranking", open: isOpen },
     element("summary", {},
       element("span", { class: "summary-title" }, "Before and after reranking"),
-      element("span", { class: "muted" }, summaryOf(before, after)),
+      element("span", { class: "muted" }, summaryOf(before, after, ranking.threshold)),
     ),
     board,
     timingStrip(timings),
@@ -55,14 +55,19 @@ function row(passage, to) {
   return { passage, from: passage.scores.fused_rank, to };
 }
 
-function summaryOf(before, after) {
+function summaryOf(before, after, threshold) {
   const moved = after.filter((each) => each.from !== null && each.from !== each.to).length;
-  const cut = after.filter((each) => !each.passage.kept).length;
+  const cut = after.filter(({ passage }) => !passage.kept && isBelow(passage, threshold)).length;
   const out = before.filter((each) => each.to === null).length;
   const parts = [moved > 0 ? `${moved} of ${counted(after.length, "passage")} moved` : "the order stayed"];
   if (out > 0) parts.push(`${out} left the list`);
   if (cut > 0) parts.push(`${cut} below the threshold`);
   return parts.join(", ");
+}
+
+/** Where nothing was scored there is no threshold, and nothing below it. */
+function isBelow(passage, threshold) {
+  return typeof threshold === "number" && (passage.scores.relevance ?? 0) < threshold;
 }
 
 function boardOf(before, after, threshold, open) {
@@ -124,8 +129,7 @@ function withThreshold(rows, threshold, open) {
 }
 
 function thresholdLine(threshold, passage) {
-  const isBelow = typeof threshold === "number" && (passage.scores.relevance ?? 0) < threshold;
-  return element("li", { class: "threshold" }, isBelow ? `Below the threshold of ${percent(threshold)}: not used` : "Not used");
+  return element("li", { class: "threshold" }, isBelow(passage, threshold) ? `Below the threshold of ${percent(threshold)}: not used` : "Not used");
 }
 
 function afterRow({ passage, from, to }, open) {

@@ -2,7 +2,7 @@
 
 import { addressOf, pageAddress } from "./address.js";
 import { search, streamAnswer } from "./api.js";
-import { asMarkdown, copyText } from "./clipboard.js";
+import { asMarkdown, copy } from "./clipboard.js";
 import { element, fill, icon, iconButton } from "./dom.js";
 import { thumbs } from "./feedback.js";
 import { wordsOf } from "./filters.js";
@@ -190,14 +190,14 @@ export class Turn {
 
   async copy() {
     const sources = this.placed(this.answer.sources);
-    await copyText(asMarkdown({ ...this.answer, sources }, (source) => location.origin + addressOf(source)));
-    this.page.say("Copied, with citations.", true);
+    const text = asMarkdown({ ...this.answer, sources }, (source) => location.origin + addressOf(source));
+    await copy(text, "Copied, with citations.", this.page.say);
   }
 
   async copyLink() {
     const { question, collection } = this.request;
-    await copyText(location.origin + pageAddress({ question, collection, conditions: this.conditions }));
-    this.page.say("Link copied.", true);
+    const address = pageAddress({ question, collection, conditions: this.conditions });
+    await copy(location.origin + address, "Link copied.", this.page.say);
   }
 
   tell(words) {

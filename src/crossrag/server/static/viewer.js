@@ -2,7 +2,7 @@
 
 import { addressOf } from "./address.js";
 import { documentText } from "./api.js";
-import { copyText } from "./clipboard.js";
+import { copy } from "./clipboard.js";
 import { byId, element, fill } from "./dom.js";
 import { unitsOf } from "./offsets.js";
 import { openPanel } from "./panels.js";
@@ -42,14 +42,15 @@ export function watchViewer(say) {
   });
   byId("viewer-link").addEventListener("click", async () => {
     const { documentId, collection } = shown;
-    await copyText(location.origin + addressOf({ document_id: documentId, collection }, shown.quote ?? shown.passage));
-    say("Link copied.");
+    const address = addressOf({ document_id: documentId, collection }, shown.quote ?? shown.passage);
+    await copy(location.origin + address, "Link copied.", say);
   });
 }
 
 async function load(target, start, where) {
+  const end = where === "start" ? target.parts[0].start : null; // What follows is there.
   try {
-    const part = await documentText(target.documentId, { collection: target.collection, start });
+    const part = await documentText(target.documentId, { collection: target.collection, start, end });
     if (where === "end") target.parts.push(part);
     else target.parts.unshift(part);
     if (shown === target) draw(target);
@@ -114,7 +115,11 @@ function moreAfter(target, length) {
 }
 
 function more(label, onClick) {
-  return element("button", { type: "button", class: "secondary more", on: { click: onClick } }, `Show ${label}`);
+  const click = (event) => {
+    event.currentTarget.disabled = true; // A second click would bring the same again.
+    onClick();
+  };
+  return element("button", { type: "button", class: "secondary more", on: { click } }, `Show ${label}`);
 }
 
 function toMark() {
