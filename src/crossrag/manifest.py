@@ -66,6 +66,9 @@ class View:
     hidden: frozenset[str]
 
 
+_ENTRY = "SELECT id, source, content_hash, generation, chunks, stamp, metadata FROM documents"
+
+
 class Manifest:
     """SQLite in WAL mode with `synchronous=FULL`: a row that was written survives a power cut.
 
@@ -95,11 +98,27 @@ class Manifest:
     def entries(self) -> dict[str, Entry]:
         """All documents by id, in order of their source."""
         with self._lock, self._translated():
-            rows = self._connection.execute(
-                "SELECT id, source, content_hash, generation, chunks, stamp, metadata"
-                " FROM documents ORDER BY source, id"
-            ).fetchall()
+            rows = self._connection.execute(f"{_ENTRY} ORDER BY source, id").fetchall()
         return {row[0]: _entry(row) for row in rows}
+
+    def entry(self, document_id: str) -> Entry | None:
+        """One document, without reading all of them."""
+        with self._lock, self._translated():
+            row = self._connection.execute(f"{_ENTRY} WHERE id = ?", (document_id,)).fetchone()
+        return None if row is None else _entry(row)
+
+    def ids(self) -> list[str]:
+        """Of all documents, in no order."""
+        with self._lock, self._translated():
+            return [row[0] for row in self._connection.execute("SELECT id FROM documents")]
+
+    def totals(self) -> tuple[int, int]:
+        """How many documents there are, and how many chunks."""
+        with self._lock, self._translated():
+            documents, chunks = self._connection.execute(
+                "SELECT COUNT(*), COALESCE(SUM(chunks), 0) FROM documents"
+            ).fetchone()
+        return int(documents), int(chunks)
 
     def transitions(self) -> list[Transition]:
         """Generations that are being written or wait to be deleted, in order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from crossrag import assembly
 
@@ -11,7 +12,7 @@ from .problems import Problem
 from .wire import document_id
 
 if TYPE_CHECKING:
-    from crossrag.manifest import Entry
+    from crossrag.manifest import Entry, Manifest
     from crossrag.pipeline import Rag
     from crossrag.types import Chunk
 
@@ -41,10 +42,26 @@ class Text:
         return "".join(letters)
 
 
+_IDENTITIES: WeakKeyDictionary[Manifest, dict[str, str]] = WeakKeyDictionary()
+"""Opaque ids and what they stand for, of each manifest; an id never comes to stand for anything else."""
+
+
 def entries(rag: Rag) -> dict[str, Entry]:
-    """All documents by id; none, and nothing is made, where there is no index yet."""
+    """All documents by id."""
+    manifest = _manifest(rag)
+    return {} if manifest is None else manifest.entries()
+
+
+def totals(rag: Rag) -> tuple[int, int]:
+    """How many documents and passages there are."""
+    manifest = _manifest(rag)
+    return (0, 0) if manifest is None else manifest.totals()
+
+
+def _manifest(rag: Rag) -> Manifest | None:
+    """None, and nothing is made, where there is no index yet."""
     made = rag.index.home / assembly.manifest_name(rag.settings)
-    return rag.manifest.entries() if made.is_file() else {}
+    return rag.manifest if made.is_file() else None
 
 
 def find_entry(rag: Rag, opaque: str) -> Entry:
@@ -53,8 +70,12 @@ def find_entry(rag: Rag, opaque: str) -> Entry:
     Raises:
         Problem: There is none; also where there is one that this caller may not see.
     """
-    for identity, entry in entries(rag).items():
-        if document_id(identity) == opaque:
+    if (manifest := _manifest(rag)) is not None:
+        if opaque not in _IDENTITIES.get(manifest, {}):
+            _IDENTITIES[manifest] = {document_id(identity): identity for identity in manifest.ids()}
+        identity = _IDENTITIES[manifest].get(opaque)
+        entry = None if identity is None else manifest.entry(identity)
+        if entry is not None:
             return entry
     raise Problem(404, "There is no such document")
 

@@ -12,7 +12,7 @@ from crossrag.pipeline import Rag
 from crossrag.types import Answer, Event, Ranking, Retrieved, Turn
 
 from . import engine, wire
-from .documents import entries
+from .documents import totals
 from .errors import reply_of
 from .feedback import Feedback
 from .observing import server_timing
@@ -146,12 +146,11 @@ class Native:
         service, principal = self._service, request.state.principal
         rags = {name: service.rag(name, principal.tenant) for name in service.collections}
         settings, limits = service.settings, service.limits
-        held = {name: entries(rag).values() for name, rag in rags.items()}
+        held = {name: totals(rag) for name, rag in rags.items()}
         return {
             "version": __version__,
             "collections": [
-                {"name": name, "documents": len(found), "chunks": sum(one.chunks for one in found)}
-                for name, found in held.items()
+                {"name": name, "documents": count, "chunks": chunks} for name, (count, chunks) in held.items()
             ],
             "models": {
                 "embedder": settings.embedder.model,
