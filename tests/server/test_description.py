@@ -45,6 +45,8 @@ def configured(seed: int, examples: int) -> SchemathesisConfig:
             "seed": seed,
             "continue-on-failure": True,
             "generation": {"max-examples": examples, "database": "none"},
+            # Enough to come upon something that can be deleted.
+            "phases": {"stateful": {"generation": {"max-examples": 3 * examples}}},
             "checks": {
                 # A timeout of 0.001 s is answered with what it asks for.
                 "not_a_server_error": {"expected-statuses": ["2xx", "3xx", "4xx", 504]},

@@ -10,6 +10,7 @@ import { isComposing, watchKeyboard } from "./keyboard.js";
 import { openLibrary, watchLibrary } from "./library.js";
 import { watchPanels } from "./panels.js";
 import { counted, nameOf } from "./passages.js";
+import { say } from "./saying.js";
 import { failure, note } from "./states.js";
 import { watchTheme } from "./theme.js";
 import { Turn } from "./turn.js";
@@ -19,17 +20,6 @@ let service = null; // What /status says.
 let running = null;
 const turns = [];
 const arrived = readAddress(location); // What the address said that led here.
-
-/** Tells a screen reader, and with `isShown` everybody, for a moment. */
-function say(words, isShown = false) {
-  // What lies outside of an open dialog is neither read out nor always seen.
-  const dialog = document.querySelector("dialog[open]");
-  (dialog?.querySelector("[role=status]") ?? byId("live")).textContent = words;
-  if (!isShown) return;
-  const toast = element("p", { class: "toast", "aria-hidden": "true" }, words);
-  (dialog ?? document.body).append(toast);
-  setTimeout(() => toast.remove(), 2200);
-}
 
 function openPassage(passage, citation) {
   const range = citation ? [citation.passage_start, citation.passage_end] : [passage.start, passage.end];
