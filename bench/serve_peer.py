@@ -87,6 +87,7 @@ def serve(found: Any) -> None:
 
     taken = socket.socket()
     taken.bind(("127.0.0.1", 0))
+    taken.listen(2_048)  # what is said next is asked at once
     sys.stderr.write(f"Listening at http://127.0.0.1:{taken.getsockname()[1]} (Ctrl-C ends it)\n")
     sys.stderr.flush()
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[taken])
