@@ -40,12 +40,13 @@ def made(
     embedder: Embedder | None = None,
     reranker: Reranker | None = None,
     generator: Generator | None = None,
+    reranking: RerankingSettings | None = None,
     **limits: Any,
 ) -> Service:
     """A service of fakes."""
     settings = Settings(
         index=IndexSettings(path=folder / "index"),
-        reranking=RerankingSettings(threshold=0.3),
+        reranking=reranking or RerankingSettings(threshold=0.3),
         verification=VerificationSettings(model="none"),
         server=ServerSettings(**limits),
     )
@@ -53,7 +54,7 @@ def made(
         settings,
         embedder=embedder or HashedEmbedder(),
         sparse_encoder=HashedTerms(),
-        reranker=reranker or OverlapReranker(),
+        reranker=None if settings.reranking.model == "none" else reranker or OverlapReranker(),
         generator=generator,
     )
 

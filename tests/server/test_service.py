@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +16,14 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from crossrag.calibrating import read_judgements
-from crossrag.config import IndexSettings, RerankingSettings, Settings, VerificationSettings
+from crossrag.config import RerankingSettings
 from crossrag.errors import GeneratorError, ModelError
-from crossrag.server.service import Service
-from crossrag.testing import CannedGenerator, HashedEmbedder, HashedTerms, OverlapReranker
+from crossrag.testing import CannedGenerator, OverlapReranker
 
 from .conftest import listening
 
 if TYPE_CHECKING:
+    from crossrag.server.service import Service
     from crossrag.types import Context, Relevance, Turn
 
 QUESTION = "How do I restore a backup?"
@@ -284,42 +283,26 @@ def test_collections(make: Callable[..., Service], tmp_path: Path) -> None:
         assert "law of whales" in client.post("/v1/chat/completions", json=chat).text
 
 
-def settings(folder: Path, **reranking: Any) -> Settings:
-    return Settings(
-        index=IndexSettings(path=folder / "index"),
-        reranking=RerankingSettings(**reranking),
-        verification=VerificationSettings(model="none"),
-    )
-
-
 @pytest.mark.parametrize(
     "reranking", [{"threshold": "precision>=0.9"}, {"model": "none"}, {"model": "none", "top_k": 1}]
 )
 def test_without_a_threshold_the_first_ones_count(
-    tmp_path: Path, indexed: Path, reranking: dict[str, Any]
+    make: Callable[..., Service], reranking: dict[str, Any]
 ) -> None:
     """A precision that no calibration knows yet, and no reranker: both are searched as the engine does it."""
-    shutil.copytree(indexed / "index", tmp_path / "index")
-    chosen = settings(tmp_path, **reranking)
-    model = None if reranking.get("model") == "none" else OverlapReranker()
-    service = Service(
-        chosen,
-        embedder=HashedEmbedder(),
-        sparse_encoder=HashedTerms(),
-        reranker=model,
-        generator=CannedGenerator(["Run the restore command [1]."]),
-    )
+    chosen = RerankingSettings(**reranking)
+    service = make(reranking=chosen, generator=CannedGenerator(["Run the restore command [1]."]))
     with listening(service) as found, httpx.Client(base_url=found.url, timeout=20) as client:
         assert client.get("/api/v1/status").json()["threshold"] is None
         said = client.post("/api/v1/search", json={"query": QUESTION, "explain": True}).json()
         assert said["threshold"] is None
         assert all(one["kept"] for one in said["candidates"])
-        if model is None:
+        if chosen.model == "none":
             whole = client.post("/api/v1/answer", json={"question": QUESTION}).json()
             kept = {one["id"] for one in whole["ranking"]["candidates"] if one["kept"]}
             used = {chunk for source in whole["sources"] for chunk in source["chunk_ids"]}
             assert used <= kept
-            assert len(kept) == min(chosen.reranking.top_k, len(whole["ranking"]["candidates"]))
+            assert len(kept) == min(chosen.top_k, len(whole["ranking"]["candidates"]))
 
 
 def test_a_page_that_began_after_what_is_gone_is_told(client: httpx.Client) -> None:

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from crossrag.types import Status
+
 from .schemas import Text
 
 
@@ -172,7 +174,7 @@ class ModelsReply(BaseModel):
 class AnswerNotes(BaseModel):
     """How an answer came about."""
 
-    status: Literal["answered", "partial", "no_answer"]
+    status: Status
     reasons: list[str]
     degraded: list[str]
     notices: list[str]

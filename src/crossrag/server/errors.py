@@ -31,8 +31,6 @@ def register(app: FastAPI) -> None:
     """Let the app answer every exception."""
 
     async def told(request: Request, error: Exception) -> Response:
-        if isinstance(error, Abandoned | ClientDisconnect):
-            return Response(status_code=499)  # for the log; nobody reads it
         problem = reply_of(_translated(error, request), request)
         if problem.status == 405:
             problem.allow = ", ".join(app.state.router.methods(request.scope))

@@ -22,7 +22,7 @@ from .observing import log_failure
 from .problems import Problem, problem_of
 from .running import run, run_for
 from .service import DEFAULT, Service
-from .tickets import Abandoned, Ticket
+from .tickets import Ticket
 
 T = TypeVar("T")
 _READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
@@ -235,8 +235,6 @@ class Tools:
             if request is None:
                 return await run_for(self._service, who.name, lambda ticket: work(ticket, who))
             return await run(request, self._service, lambda ticket: work(ticket, who))
-        except Abandoned:
-            raise ToolError("Nobody waits for it any more") from None
         except Exception as error:  # noqa: BLE001 - what is raised beyond this, the SDK writes into its log
             problem = problem_of(error) if request is None else reply_of(error, request)
             if request is None and problem.status >= 500 and not isinstance(error, Problem):

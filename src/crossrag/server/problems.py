@@ -8,7 +8,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from starlette.requests import ClientDisconnect
+
 from crossrag.errors import CrossragError, GeneratorError, IndexMissingError, StoreSlowError, UsageError
+
+from .tickets import Abandoned
 
 _TITLES = {
     400: "The request is malformed",
@@ -113,6 +117,8 @@ def problem_of(error: BaseException) -> Problem:  # noqa: PLR0911 - a table
     """Any exception as a problem, without words that say more than a caller should know."""
     if isinstance(error, Problem):
         return error
+    if isinstance(error, Abandoned | ClientDisconnect):
+        return Problem(499, "Nobody waits for it any more")  # for the log; nobody reads it
     if isinstance(error, UsageError):
         return Problem(422, error.message, hint=error.hint)
     if isinstance(error, GeneratorError):

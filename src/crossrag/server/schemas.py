@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from crossrag.types import Status
+
 
 def _printable(text: str) -> str:
     if not text.strip():
@@ -179,7 +181,7 @@ class AnswerReply(BaseModel):
     id: str
     question: str
     text: str
-    status: Literal["answered", "partial", "no_answer"]
+    status: Status
     citations: list[CitationReply]
     claims: list[ClaimReply]
     reasons: list[str]

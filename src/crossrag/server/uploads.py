@@ -68,14 +68,12 @@ def store(rag: Rag, folder: Path, given: Sequence[Given]) -> dict[str, Any]:
     names = [label(one.name) for one in given]
     before = entries(rag)
     wanted: dict[str, File] = {}
-    replaced: dict[str, Path] = {}
-    for one, name in zip(given, names, strict=True):
+    replaced: dict[str, Path | None] = {}
+    for name, one in dict(zip(names, given, strict=True)).items():
         suffix = PurePosixPath(name).suffix.lower()
         if suffix in PARSERS:
             path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}{suffix}"
-            old = _write(path, one.content)
-            if old is not None and replaced.setdefault(name, old) is not old:
-                old.unlink()  # of the same upload
+            replaced[name] = _write(path, one.content)
             wanted[name] = File(path=path, document_id=identify(path), source=name)
     failures: dict[str, str] = {}
     notices: tuple[str, ...] = ()
@@ -86,7 +84,7 @@ def store(rag: Rag, folder: Path, given: Sequence[Given]) -> dict[str, Any]:
         finally:
             after = entries(rag)
             for name, file in wanted.items():
-                _settle(file, replaced.get(name), before, after)
+                _settle(file, replaced[name], before, after)
         failures = {one.source: one.reason for one in (*report.failed, *report.skipped)}
         notices = report.notices
     rows = [_row(name, wanted.get(name), failures.get(name), before, after) for name in names]
