@@ -31,6 +31,7 @@ from crossrag.training.export import export, refit
 from crossrag.training.fitting import fitted, quality, read
 from crossrag.training.judged import read_collections
 from crossrag.training.loop import Progress, TrainingOptions, fit_first_stage, load, train
+from crossrag.training.losses import LossWeights
 from crossrag.training.mining import Mined, Searcher, mine, pseudo_questions
 from crossrag.training.mixing import choose_mix, remixed
 from crossrag.training.network import ProgressiveCrossEncoder, from_exported, from_sentence_encoder
@@ -89,6 +90,9 @@ def main() -> None:
     training.add_argument("--frozen-layers", type=int, default=0)
     training.add_argument(
         "--rate", type=float, default=1.5e-4, help="of the encoder; the heads get 7 times as much"
+    )
+    training.add_argument(
+        "--ranking", choices=("softmax", "lambda"), default="softmax", help="the listwise loss"
     )
     training.add_argument("--only-fit", action="store_true", help="export and calibrate the checkpoint again")
     training.add_argument("--threads", type=int, default=2)
@@ -154,6 +158,7 @@ def _train(arguments: argparse.Namespace) -> None:
             head_rate=7 * arguments.rate,
             frozen_layers=arguments.frozen_layers,
             first_stage=arguments.start is None,
+            losses=LossWeights(ranking=arguments.ranking),
         )
         train(network, batches, options, checkpoint=arguments.checkpoint, report=_report, report_every=40)
     network = network.cpu().eval()
