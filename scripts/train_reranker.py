@@ -159,8 +159,9 @@ def _train(arguments: argparse.Namespace) -> None:
             frozen_layers=arguments.frozen_layers,
             first_stage=arguments.start is None,
             losses=LossWeights(ranking=arguments.ranking),
+            report_every=40,
         )
-        train(network, batches, options, checkpoint=arguments.checkpoint, report=_report, report_every=40)
+        train(network, batches, options, checkpoint=arguments.checkpoint, report=_report)
     network = network.cpu().eval()
     if arguments.average:
         _average(network, from_exported(arguments.start))
@@ -205,8 +206,8 @@ def _finish(
     with torch.no_grad():
         network.first_stage.copy_(torch.tensor([mix.dense, mix.sparse]))
     export(network, tokenizer, out)
-    home = remixed(home, learned, _first_stage(network))
-    measured = fitted(home, _first_stage(network))
+    home, abroad = (remixed(readings, learned, _first_stage(network)) for readings in (home, abroad))
+    measured = fitted([*home, *abroad], _first_stage(network))
     refit(out, measured)
     _say(f"{measured}\n{quality(home, measured.calibration)}")
 

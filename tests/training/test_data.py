@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,8 +14,12 @@ from crossrag.testing import HashedEmbedder, HashedTerms
 from crossrag.training.judged import Collection, Passage, read_collections
 from crossrag.training.mining import Searcher, candidates, mine
 from crossrag.training.packing import read_pack, write_pack
+from crossrag.training.sources import from_folder
 
 from .toys import folder_of_judgements, toy
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def test_a_folder_is_read_plain_or_gzipped(tmp_path: Path) -> None:
@@ -30,6 +36,8 @@ def test_a_folder_is_read_plain_or_gzipped(tmp_path: Path) -> None:
         ("queries.jsonl", '{"_id": "s:q99"}\n', "needs _id and text"),
         ("qrels/train.tsv", "s:q1\ts:1\tgood\n", "train.tsv, line 32"),
         ("qrels/train.tsv", "s:q77\ts:7\t1\n", "'s:q77' is no question"),
+        ("qrels/train.tsv", "s:q1\ts:1\tinf\n", "train.tsv, line 32"),
+        ("queries.jsonl", '{"_id": "s:q99", "text": null}\n', "text must be a string"),
     ],
 )
 def test_a_broken_line_is_named(tmp_path: Path, name: str, line: str, says: str) -> None:
@@ -38,6 +46,57 @@ def test_a_broken_line_is_named(tmp_path: Path, name: str, line: str, says: str)
         file.write(line)
     with pytest.raises(UsageError, match=says):
         read_collections(folder, by_prefix=True)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    folder = folder_of_judgements(tmp_path)
+    whole = (folder / "corpus.jsonl.gz").read_bytes()
+    (folder / "corpus.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UsageError, match=r"corpus\.jsonl\.gz cannot be read"):
+        read_collections(folder, by_prefix=True)
+    (folder / "corpus.jsonl.gz").write_bytes(whole)
+    (folder / "queries.jsonl").write_bytes('{"_id": "s:q1", "text": "caf\xe9"}\n'.encode("latin-1"))
+    with pytest.raises(UsageError, match=r"queries\.jsonl is not UTF-8"):
+        read_collections(folder, by_prefix=True)
+
+
+def test_judgements_without_a_header_are_all_read(tmp_path: Path) -> None:
+    folder = folder_of_judgements(tmp_path)
+    qrels = folder / "qrels" / "train.tsv"
+    qrels.write_text(qrels.read_text(encoding="utf-8").partition("\n")[2], encoding="utf-8")
+    (collection,) = read_collections(folder, by_prefix=True)
+    assert len(collection.judgements["train"]) == 30
+
+
+def test_what_is_there_to_measure_is_not_learned_from(tmp_path: Path) -> None:
+    folder = folder_of_judgements(tmp_path)
+    legs = {"embedder": HashedEmbedder(), "sparse_encoder": HashedTerms()}
+    (folder / "qrels" / "train.tsv").rename(folder / "qrels" / "test.tsv")
+    learned, held = from_folder(folder, **legs, by_prefix=True)  # type: ignore[arg-type]
+    assert (len(learned), len(held)) == (1, 0)
+    rows = (folder / "qrels" / "test.tsv").read_text(encoding="utf-8")
+    (folder / "qrels" / "dev.tsv").write_text(rows, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"has the judgements test"):
+        from_folder(folder, **legs, by_prefix=True)  # type: ignore[arg-type]
+
+
+def test_too_few_questions_are_said_before_anything_is_searched(tmp_path: Path) -> None:
+    def check(learned: int, held_out: int) -> None:
+        assert (learned, held_out) == (30, 0)
+        raise UsageError("too few")
+
+    class Unasked(HashedEmbedder):
+        def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            raise AssertionError(texts)
+
+    with pytest.raises(UsageError, match="too few"):
+        from_folder(
+            folder_of_judgements(tmp_path),
+            embedder=Unasked(),
+            sparse_encoder=HashedTerms(),
+            by_prefix=True,
+            check=check,
+        )
 
 
 def test_mining_scores_as_the_store_does() -> None:

@@ -73,10 +73,14 @@ def train(
             )
     from crossrag import registry
     from crossrag.training import trainer
+    from crossrag.training.judged import check_folder
     from crossrag.training.loop import TrainingOptions
+    from crossrag.training.placing import check_places
 
     origin = start or registry.BUNDLED_MODELS / "progressive-reranker"
-    trainer.check_places(origin, out)
+    check_places(origin, out)
+    if general is not None:
+        check_folder(general)
     learned, held = _mined(rag, data, judgements, by_prefix=by_prefix)
     count = sum(len(part.questions) for part in learned)
     steps = steps or max(60, min(4_000, count * 3 // 8))
@@ -107,11 +111,13 @@ def train(
 def _mined(
     rag: Rag, data: Path | None, judgements: Path | None, *, by_prefix: bool
 ) -> tuple[list[Mined], list[Mined]]:
-    from crossrag.calibrating import read_judgements
+    from crossrag.calibrating import by_question, read_judgements
     from crossrag.training import sources, trainer
 
     if judgements is not None:
-        mined, lost = sources.from_index(rag, read_judgements(judgements), told=show.talk)
+        judged = read_judgements(judgements)
+        trainer.check_split(len(by_question(judged)))
+        mined, lost = sources.from_index(rag, judged, told=show.talk)
         if lost:
             show.talk(f"{lost} questions were left out: the search finds none of their relevant passages.")
         return trainer.split([mined])
@@ -121,6 +127,7 @@ def _mined(
         embedder=rag.embedder,
         sparse_encoder=rag.sparse_encoder,
         by_prefix=by_prefix,
+        check=trainer.check_folder_counts,
         told=show.talk,
     )
     return (learned, held) if held else trainer.split(learned)
@@ -159,7 +166,9 @@ def _line(now: Any) -> str:
 
 def _print(outcome: Outcome) -> None:
     print(f"{'nDCG@10':<22}first stage  before  after")
-    _row("held-out questions", outcome.before, outcome.after)
+    _row(f"{outcome.questions} held-out questions", outcome.before, outcome.after)
+    if outcome.standing:
+        _row("the model there", outcome.standing, outcome.after)
     if outcome.general_before and outcome.general_after:
         _row("general set", outcome.general_before, outcome.general_after)
     verdict = "Accepted" if outcome.accepted else "Refused"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossrag.calibration import Calibration, calibration_error, fit
+from crossrag.errors import UsageError
 from crossrag.residual import comparable
 from crossrag.types import Scores
 
@@ -106,7 +107,12 @@ def ndcg(scores: Floats, grades: NDArray[np.int8], cut: int = 10) -> float:
 
 
 def fitted(
-    readings: Sequence[Reading], weights: tuple[float, float], *, top_k: int = 10, kept: float = 0.97
+    readings: Sequence[Reading],
+    weights: tuple[float, float],
+    *,
+    top_k: int = 10,
+    kept: float = 0.97,
+    otherwise: tuple[Calibration, Calibration] | None = None,
 ) -> Fitted:
     """Calibrations, forecasts and margins.
 
@@ -115,6 +121,10 @@ def fitted(
         weights: Of cosine and BM25 in the logit.
         top_k: The margins are for this many wanted passages.
         kept: Share of the final best `top_k` that must survive each exit.
+        otherwise: Calibrations of the logit and of the correction alone to keep where none can be fitted.
+
+    Raises:
+        UsageError: No calibration can be fitted, and there is no other.
     """
     mass, logits = _mass(readings), np.concatenate([reading.logits for reading in readings])
     features = np.concatenate([reading.first_stage for reading in readings])
@@ -125,15 +135,29 @@ def fitted(
     seen = _mass(shown)
     labels = np.concatenate([reading.relevant for reading in shown]).tolist()
     last = np.concatenate([reading.logits[:, -1] for reading in shown])
-    share = np.concatenate([reading.first_stage for reading in shown]) @ np.asarray(weights)
+    # Among the best few, a high correction makes up for a low first stage: alone it is judged over all.
+    alone = logits[:, -1] - features @ np.asarray(weights)
+    relevant = np.concatenate([reading.relevant for reading in readings])
+    whole, part = otherwise or (None, None)
     return Fitted(
         typical=(round(float(typical[0]), 4), round(float(typical[1]), 4)),
         margins=tuple(_margin(readings, exit_, top_k, kept) for exit_ in range(logits.shape[1] - 1)),
         wanted=top_k,
         forecasts=forecasts,
-        calibration=fit(last.tolist(), labels, seen.tolist()),
-        alone=fit((last - share).tolist(), labels, seen.tolist()),
+        calibration=_calibrated(last, labels, seen, whole),
+        alone=_calibrated(alone, relevant.tolist(), mass, part),
     )
+
+
+def _calibrated(
+    logits: Floats, labels: list[bool], mass: Floats, otherwise: Calibration | None
+) -> Calibration:
+    try:
+        return fit(logits.tolist(), labels, mass.tolist())
+    except UsageError:
+        if otherwise is None:
+            raise
+        return otherwise
 
 
 def _reading(reranker: Reranker, part: Mined, question: Question, most: int) -> Reading:

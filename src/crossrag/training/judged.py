@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +84,14 @@ def read_collections(
     return found
 
 
+def check_folder(folder: Path) -> None:
+    """Raise UsageError where a folder is not of that layout, without reading it."""
+    for name in ("corpus.jsonl", "queries.jsonl"):
+        _existing(folder, name)
+    if not _qrels(folder, None):
+        raise UsageError(f"{folder / 'qrels'} has no judgements", hint="Put NAME.tsv files there")
+
+
 def _check(collections: Sequence[Collection], folder: Path) -> None:
     # Judged passages that are missing are common, where a corpus is a selection; questions are not.
     for collection in collections:
@@ -127,8 +136,15 @@ def _qrels(folder: Path, splits: Sequence[str] | None) -> list[tuple[str, Path]]
 
 def _lines(path: Path) -> Iterator[str]:
     opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as lines:
-        yield from lines
+    try:
+        with opener(path, "rt", encoding="utf-8") as lines:
+            yield from lines
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8: {error.reason}", hint="Convert it to UTF-8") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise UsageError(
+            f"{path} cannot be read: {error}", hint="The file may be cut: copy it again"
+        ) from None
 
 
 def _rows(path: Path) -> Iterator[Any]:
@@ -137,19 +153,29 @@ def _rows(path: Path) -> Iterator[Any]:
             row = json.loads(line)
             if not {"_id", "text"} <= row.keys():
                 raise ValueError("it needs _id and text")
-        except (ValueError, AttributeError) as error:
+            if not isinstance(row["text"], str):
+                raise TypeError("text must be a string")
+        except (ValueError, TypeError, AttributeError) as error:
             raise UsageError(f"{path}, line {number}: {error}", hint="One JSON object per line") from None
         yield row
 
 
 def _judged(path: Path) -> Iterator[tuple[str, str, int]]:
-    rows = csv.reader(_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE)
-    next(rows, None)
-    for number, row in enumerate(rows, start=2):
+    for number, row in enumerate(csv.reader(_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE), start=1):
+        if number == 1 and not _is_number(row[-1] if row else ""):
+            continue  # the header, which some folders lack
         try:
             query, passage, grade = row[:3]
             yield query, passage, int(float(grade))
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise UsageError(
                 f"{path}, line {number}: {error}", hint="Three columns: query-id, corpus-id, score"
             ) from None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -54,6 +54,7 @@ class TrainingOptions:
     evaluate_every: int = 200
     patience: int = 4
     """Evaluations without improvement after which training stops."""
+    report_every: int = 20
     seed: int = 0
 
 
@@ -135,9 +136,11 @@ def train(
     checkpoint: Path | None = None,
     evaluate: Callable[[ProgressiveCrossEncoder], float] | None = None,
     report: Callable[[Progress], None] = lambda _: None,
-    report_every: int = 20,
+    interrupted: Callable[[], None] = lambda: None,
 ) -> ProgressiveCrossEncoder:
     """Train in place and return the network; with `evaluate`, as it was when that was highest.
+
+    Ctrl-C after the first evaluation ends it early (`interrupted` is told), and what was best counts.
 
     Raises:
         UsageError: There are too few candidates to learn from.
@@ -147,10 +150,39 @@ def train(
     device = next(network.parameters()).device
     network.train()
     _freeze(network, options)
+    best = _Best(network) if evaluate else None
+    try:
+        for step in _steps(network, batches, options, device, report):
+            if checkpoint and step % options.checkpoint_every == 0:
+                save(network, checkpoint)
+            if best and evaluate and (step % options.evaluate_every == 0 or step == options.steps):
+                network.eval()
+                best.note(evaluate(network))
+                network.train()
+                if best.idle >= options.patience:
+                    break
+    except KeyboardInterrupt:
+        if not (best and best.known):
+            raise
+        interrupted()
+    if best:
+        best.restore()
+    if checkpoint:
+        save(network, checkpoint)
+    return network.eval()
+
+
+def _steps(
+    network: ProgressiveCrossEncoder,
+    batches: Batches,
+    options: TrainingOptions,
+    device: torch.device,
+    report: Callable[[Progress], None],
+) -> Iterator[int]:
+    """Train, and yield the number of steps done after each."""
     optimiser, rates = _optimiser(network, options)
     started, seen = time.monotonic(), _Seen(len(network.exits))
     stream = _endless(batches)
-    best = _Best(network) if evaluate else None
     for step in range(options.steps):
         batch = next(stream)
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
@@ -164,21 +196,9 @@ def train(
         value.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
-        if (step + 1) % report_every == 0 or step + 1 == options.steps:
+        if (step + 1) % options.report_every == 0 or step + 1 == options.steps:
             report(seen.progress(step + 1, options.steps, time.monotonic() - started))
-        if checkpoint and (step + 1) % options.checkpoint_every == 0:
-            save(network, checkpoint)
-        if best and evaluate and ((step + 1) % options.evaluate_every == 0 or step + 1 == options.steps):
-            network.eval()
-            best.note(evaluate(network))
-            network.train()
-            if best.idle >= options.patience:
-                break
-    if best:
-        best.restore()
-    if checkpoint:
-        save(network, checkpoint)
-    return network.eval()
+        yield step + 1
 
 
 def _freeze(network: ProgressiveCrossEncoder, options: TrainingOptions) -> None:
@@ -285,6 +305,11 @@ class _Best:
         self._value = -math.inf
         self._weights: dict[str, Tensor] = {}
         self.idle = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether anything was evaluated."""
+        return bool(self._weights)
 
     def note(self, value: float) -> None:
         if value > self._value:

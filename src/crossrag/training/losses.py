@@ -33,6 +33,10 @@ class LossWeights:
     distillation: float = 0.3
     order: float = 0.5
     restraint: float = 0.005
+    temperature: float = 1.0
+    """Logits are divided by it: 1 / slope of a trained model's calibration, so that it starts as log-odds."""
+    shift: float = 0.0
+    """Added after that, to the pointwise part alone."""
     false_negative_margin: float = 3.0
     """A negative that is scored above the relevant passage by more than this is taken for relevant, too."""
 
@@ -67,15 +71,15 @@ def loss(
     """
     labelled, judged = known
     exits = output.logits.shape[1]
-    logits = output.logits.view(-1, size, exits)
-    order = torch.log_softmax(first_stage_logits.view(-1, size), dim=1)
+    logits = output.logits.view(-1, size, exits) / weights.temperature
+    order = torch.log_softmax(first_stage_logits.view(-1, size) / weights.temperature, dim=1)
     hidden = (
         _false_negatives(logits[:, :, -1].detach(), labelled, weights.false_negative_margin)
         if trust
         else None
     )
     teacher = torch.softmax(logits[:, :, -1].detach(), dim=1)
-    corrections = output.corrections.view(-1, size, exits)
+    corrections = output.corrections.view(-1, size, exits) / weights.temperature
     total = logits.new_zeros(())
     for number in range(exits):
         part = logits.new_zeros(())
@@ -84,7 +88,7 @@ def loss(
             ranked = _lambda if weights.ranking == "lambda" else _listwise
             part = part + ranked(of_exit[labelled], None if hidden is None else hidden[labelled])
         if judged.any():
-            part = part + weights.pointwise * _pointwise(of_exit, known, hidden)
+            part = part + weights.pointwise * _pointwise(of_exit + weights.shift, known, hidden)
         if not judged.all():
             said = torch.log_softmax(of_exit[~judged], dim=1)
             kept = F.kl_div(said, order[~judged], reduction="batchmean", log_target=True)

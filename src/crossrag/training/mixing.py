@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
+SHARES = (1.0, 0.7, 0.5, 0.35, 0.25)
+"""Of the first stage's weights: a model of one's own documents may trust itself more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,31 @@ def choose_mix(
         tried.append(Mix(*new, *(_mean(remixed(readings, weights, new)) for readings in (home, abroad))))
     least = max(mix.home for mix in tried) - price
     return max((mix for mix in tried if mix.home >= least), key=lambda mix: (mix.abroad, mix.home)), tried
+
+
+def choose_share(
+    own: Sequence[Reading], general: Sequence[Reading], weights: tuple[float, float], *, least: float
+) -> float:
+    """The share of the first stage's weights that ranks best at home and is good enough elsewhere.
+
+    Args:
+        own: Held-out questions of the documents that were learned from.
+        general: Of others; may be empty.
+        weights: Of cosine and BM25 in these readings.
+        least: nDCG@10 on `general` that must be kept; where no share does, nothing is changed.
+    """
+
+    def at(readings: Sequence[Reading], share: float) -> float:
+        return _mean(remixed(readings, weights, (share * weights[0], share * weights[1])))
+
+    allowed = [share for share in SHARES if not general or at(general, share) >= least]
+    # The first of equals, so that nothing is changed without a reason.
+    return max(allowed, key=lambda share: at(own, share), default=1.0)
+
+
+def best_share(own: Sequence[Reading], weights: tuple[float, float]) -> float:
+    """nDCG@10 with the share that is best for these questions."""
+    return max(_mean(remixed(own, weights, (share * weights[0], share * weights[1]))) for share in SHARES)
 
 
 def _mean(readings: Sequence[Reading]) -> float:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from crossrag.protocols import Embedder, SparseEncoder
 
 Told = Callable[[str], None]
+_DEPTH = 40
+"""Passages taken from each leg."""
 
 
 def from_folder(
@@ -31,25 +33,28 @@ def from_folder(
     embedder: Embedder,
     sparse_encoder: SparseEncoder,
     by_prefix: bool = False,
-    depth: int = 40,
     limit: int | None = None,
+    check: Callable[[int, int], None] = lambda *_: None,
     told: Told = lambda _: None,
 ) -> tuple[list[Mined], list[Mined]]:
     """Mine a BEIR folder. Returns the questions of `qrels/train` and those of `qrels/dev`, which may be none.
 
-    A folder with neither but one other file of judgements is read as if it was `train`.
+    A folder with neither but one other file of judgements is read as if it was `train`. `check` is given the
+    numbers of both before anything is searched.
 
     Raises:
         UsageError: The folder is not of that layout.
     """
     train: list[Mined] = []
     dev: list[Mined] = []
-    for collection in read_collections(folder, by_prefix=by_prefix):
+    collections = read_collections(folder, by_prefix=by_prefix)
+    check(_count(collections, None), _count(collections, "dev"))
+    for collection in collections:
         told(f"searching {len(collection.passages)} passages of {collection.name}")
         searcher = Searcher(collection.passages, embedder=embedder, sparse_encoder=sparse_encoder)
         for split, target in ((_train_split(collection), train), ("dev", dev)):
             if split in collection.judgements:
-                questions = tuple(mine(collection, split, searcher=searcher, depth=depth, limit=limit))
+                questions = tuple(mine(collection, split, searcher=searcher, depth=_DEPTH, limit=limit))
                 target.append(Mined(collection.name, collection.passages, questions))
     return train, dev
 
@@ -115,13 +120,18 @@ def bundled_questions(rag: Rag) -> Mined:
     return replace(mined, name="bundled guide")
 
 
+def _count(collections: Sequence[Collection], split: str | None) -> int:
+    return sum(len(one.judgements.get(split or _train_split(one), {})) for one in collections)
+
+
 def _train_split(collection: Collection) -> str:
     if "train" in collection.judgements:
         return "train"
     others = sorted(split for split in collection.judgements if split != "dev")
-    if len(others) > 1:
+    # Beside a dev split, one that is called test is there to measure.
+    if len(others) > 1 or (others == ["test"] and "dev" in collection.judgements):
         raise UsageError(
             f"{collection.name} has the judgements {', '.join(others)}",
-            hint="Call those to learn from train.tsv",
+            hint="Call the file of those to learn from train.tsv",
         )
     return others[0] if others else "train"

@@ -6,30 +6,42 @@ held-out questions and does not lose on a general set.
 
 from __future__ import annotations
 
-import json
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
+
 from crossrag import registry
+from crossrag.calibration import Calibration
 from crossrag.errors import UsageError
 from crossrag.exported import read_config
 from crossrag.inference import load_tokenizer
+from crossrag.residual import bm25_unit
 
 from .batches import Batches, BatchOptions
 from .export import export, refit
-from .fitting import Quality, fitted, quality, read
+from .fitting import Quality, Reading, fitted, quality, read
 from .loop import Progress, TrainingOptions, train
+from .mixing import best_share, choose_share, remixed
 from .network import ProgressiveCrossEncoder, from_exported
+from .placing import check_places, put, rejected, restore
 
 if TYPE_CHECKING:
     from .mining import Mined, Question
 
 TOLERANCE = 0.005
 """How much nDCG@10 may be lost on the general set."""
+LEAST_GAIN = 0.002
+"""How much must be gained on the held-out questions: what is less is chance."""
+
+LEAST_LEARNED, LEAST_HELD_OUT = 40, 10
+"""Questions without which nothing can be learned or decided."""
+_EVERY = 5
+"""Each so many-th question is held out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +63,12 @@ class Outcome:
     """Where the new model lies: the wanted place if it was accepted, else beside it."""
     before: Quality
     after: Quality
+    questions: int
+    """How many held-out questions decided."""
     general_before: Quality | None = None
     general_after: Quality | None = None
+    standing: Quality | None = None
+    """Of the model that stood at the wanted place already; it, too, had to be beaten."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +103,20 @@ def improve(
     """
     told = listener or Listener()
     check_places(start, out)
+    typical = read_config(start)["first_stage"]["typical"]
+    material = Material(
+        train=_complete(material.train, typical),
+        held_out=_complete(material.held_out, typical),
+        general=_complete(material.general, typical),
+    )
     _check(material)
     choosing, deciding = _halves(material.held_out)
+    if restore(out):
+        told.stage(f"{out} was put back: an earlier exchange had been cut off")
     told.stage("measuring the model to start from")
     before = _measured(start, deciding)
     general_before = _measured(start, material.general) if material.general else None
+    standing = _measured(out, deciding) if out.exists() else None
     with tempfile.TemporaryDirectory(prefix="crossrag-train-") as scratch:
         folder = Path(scratch) / "model"
         drawn = Batches(
@@ -99,71 +124,67 @@ def improve(
             load_tokenizer(start / "tokenizer.json"),
             batches or BatchOptions(seed=options.seed),
         )
-        _train(start, folder, drawn, choosing, options, told, out.name)
+        network = _train(start, folder, drawn, choosing, options, told)
+        told.stage("measuring and calibrating the new model")
+        least = general_before.reranked - TOLERANCE if general_before else 0.0
+        _finish(network, start, folder, choosing, material.general, least, out.name)
         after = _measured(folder, deciding)
         general_after = _measured(folder, material.general) if material.general else None
-        accepted, reason = _verdict(before, after, general_before, general_after)
-        place = out if accepted else _rejected(out)
-        _put(folder, place)
+        accepted, reason = _verdict(before, after, general_before, general_after, standing)
+        place = out if accepted else rejected(out)
+        put(folder, place)
     return Outcome(
         accepted=accepted,
         reason=reason,
         folder=place,
         before=before,
         after=after,
+        questions=sum(len(part.questions) for part in deciding),
+        standing=standing,
         general_before=general_before,
         general_after=general_after,
     )
 
 
-def check_places(start: Path, out: Path) -> None:
-    """Refuse at once what could only fail, or destroy something, after hours.
-
-    Raises:
-        UsageError: `out`, or the place of a refused model, is no model of ours, or is `start`.
-    """
-    if not out.name:
-        raise UsageError(f"{out} cannot be the folder of a model", hint="Name a new folder with --out")
-    for place in (out, _rejected(out)):
-        if place.resolve() == start.resolve() or place.resolve() in start.resolve().parents:
-            raise UsageError(
-                f"{place} would replace the model that training starts from", hint="Name another folder"
-            )
-        if place.exists() and not _is_ours(place):
-            raise UsageError(f"{place} exists and is no model of crossrag", hint="Name another folder")
-
-
-def _rejected(out: Path) -> Path:
-    return out.with_name(f"{out.name}.rejected")
-
-
-def _is_ours(place: Path) -> bool:
-    try:
-        config = json.loads((place / "config.json").read_text(encoding="utf-8"))
-        return bool(config["kind"] == "progressive")
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _put(folder: Path, place: Path) -> None:
-    """Copy whole, then swap: whatever happens in between, there is the old model or the new one."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    partial, old = place.with_name(f"{place.name}.partial"), place.with_name(f"{place.name}.old")
-    for left in (partial, old):
-        shutil.rmtree(left, ignore_errors=True)
-    shutil.copytree(folder, partial)
-    if place.exists():
-        place.rename(old)
-    partial.rename(place)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def _halves(parts: Sequence[Mined]) -> tuple[list[Mined], list[Mined]]:
     """Questions that choose among checkpoints and calibrate, and others that decide."""
-    return (
-        [replace(part, questions=part.questions[::2]) for part in parts],
-        [replace(part, questions=part.questions[1::2]) for part in parts],
-    )
+    return _dealt(parts, lambda number: number % 2 == 0)
+
+
+def split(mined: Sequence[Mined], *, every: int = _EVERY) -> tuple[list[Mined], list[Mined]]:
+    """Questions to learn from, and each fifth question held out."""
+    return _dealt(mined, lambda number: (number + 1) % every != 0)
+
+
+def _dealt(parts: Sequence[Mined], first: Callable[[int], bool]) -> tuple[list[Mined], list[Mined]]:
+    """Counted through all parts, so that many small ones give to both; empty parts are left out."""
+    piles: tuple[list[Mined], list[Mined]] = ([], [])
+    number = 0
+    for part in parts:
+        hands: tuple[list[Question], list[Question]] = ([], [])
+        for question in part.questions:
+            hands[0 if first(number) else 1].append(question)
+            number += 1
+        for pile, hand in zip(piles, hands, strict=True):
+            if hand:
+                pile.append(replace(part, questions=tuple(hand)))
+    return piles
+
+
+def _complete(parts: Sequence[Mined], typical: Sequence[float]) -> list[Mined]:
+    """A leg that was not searched counts as is typical, as it does when the model is asked."""
+    return [
+        replace(part, questions=tuple(_completed(one, typical, part.indexed) for one in part.questions))
+        for part in parts
+    ]
+
+
+def _completed(question: Question, typical: Sequence[float], indexed: int | None) -> Question:
+    if np.isfinite(question.first_stage).all():
+        return question
+    usual = np.asarray([typical[0], typical[1] * bm25_unit(question.text, indexed)], np.float32)
+    scores = np.where(np.isfinite(question.first_stage), question.first_stage, usual)
+    return replace(question, first_stage=scores.astype(np.float32))
 
 
 def _train(
@@ -173,69 +194,108 @@ def _train(
     choosing: Sequence[Mined],
     options: TrainingOptions,
     told: Listener,
-    name: str,
-) -> None:
-    """Train from `start` and leave the best state, calibrated, in `folder`."""
+) -> ProgressiveCrossEncoder:
+    """Train from `start` and return the best state."""
     network = from_exported(start)
     tokenizer = start / "tokenizer.json"
+    calibrated = read_config(start)["calibration"]
+    # Else the first steps go into the scale of the logits, and what the model knows is shaken.
+    losses = replace(options.losses, temperature=1.0 / calibrated["slope"], shift=calibrated["intercept"])
 
     def held_out(current: ProgressiveCrossEncoder) -> float:
         export(current, tokenizer, folder)
-        return _measured(folder, choosing).reranked
+        return best_share(_read(folder, choosing), _weights(folder))
 
     told.stage("training")
-    train(network, drawn, options, evaluate=held_out, report=told.step)
-    told.stage("measuring and calibrating the new model")
+    return train(
+        network,
+        drawn,
+        replace(options, losses=losses),
+        evaluate=held_out,
+        report=told.step,
+        interrupted=lambda: told.stage("stopped early: the best state so far is taken"),
+    )
+
+
+def _finish(
+    network: ProgressiveCrossEncoder,
+    start: Path,
+    folder: Path,
+    choosing: Sequence[Mined],
+    general: Sequence[Mined],
+    least: float,
+    name: str,
+) -> None:
+    """Weigh the first stage anew, calibrate, and leave the model in `folder`."""
+    tokenizer = start / "tokenizer.json"
     export(network, tokenizer, folder, name=name)
-    _fit(folder, choosing, start)
-
-
-def split(mined: Sequence[Mined], *, every: int = 5) -> tuple[list[Mined], list[Mined]]:
-    """Questions to learn from, and each fifth question held out."""
-    kept, held = [], []
-    for part in mined:
-        kept.append(replace(part, questions=tuple(_rest(part.questions, every))))
-        held.append(replace(part, questions=part.questions[every - 1 :: every]))
-    return kept, held
-
-
-def _rest(questions: Sequence[Question], every: int) -> list[Question]:
-    return [question for number, question in enumerate(questions, start=1) if number % every]
+    own, weights = _read(folder, choosing), _weights(folder)
+    share = choose_share(own, _read(folder, general), weights, least=least)
+    with torch.no_grad():
+        network.first_stage.mul_(share)
+    export(network, tokenizer, folder, name=name)
+    _fit(folder, remixed(own, weights, _weights(folder)), start)
 
 
 def _check(material: Material) -> None:
-    counts = [sum(len(part.questions) for part in parts) for parts in (material.train, material.held_out)]
-    if counts[0] < 20 or counts[1] < 5:
+    check_counts(*(sum(len(p.questions) for p in parts) for parts in (material.train, material.held_out)))
+
+
+def check_split(questions: int) -> None:
+    """`check_counts` of so many questions before any of them is searched."""
+    check_counts(questions - questions // _EVERY, questions // _EVERY)
+
+
+def check_folder_counts(learned: int, held_out: int) -> None:
+    """`check_counts` of a folder's own splits; a folder without a second one is split by us."""
+    if held_out:
+        check_counts(learned, held_out)
+    else:
+        check_split(learned)
+
+
+def check_counts(learned: int, held_out: int) -> None:
+    """Raise UsageError where there are too few questions to learn from or to decide with."""
+    if learned < LEAST_LEARNED or held_out < LEAST_HELD_OUT:
         raise UsageError(
-            f"{counts[0]} questions to learn from and {counts[1]} held out are too few",
-            hint="Judge at least 25 questions; some hundreds are a good start",
+            f"{learned} questions to learn from and {held_out} held out are too few",
+            hint=f"Judge at least {LEAST_LEARNED + LEAST_HELD_OUT} questions; some hundreds are a good start",
         )
 
 
 def _measured(folder: Path, parts: Sequence[Mined]) -> Quality:
-    from crossrag.calibration import Calibration
-
-    reranker = registry.load("rerankers", f"progressive:{folder}")
-    config = read_config(folder)
-    return quality(read(reranker, parts), Calibration(**config["calibration"]))
+    return quality(_read(folder, parts), Calibration(**read_config(folder)["calibration"]))
 
 
-def _fit(folder: Path, parts: Sequence[Mined], start: Path) -> None:
-    """Calibrate on the held-out questions; margins may become wider than those of `start`."""
-    config = read_config(folder)
+def _read(folder: Path, parts: Sequence[Mined]) -> list[Reading]:
+    return read(registry.load("rerankers", f"progressive:{folder}"), parts)
+
+
+def _weights(folder: Path) -> tuple[float, float]:
+    config = read_config(folder)["first_stage"]
+    return config["dense"], config["sparse"]
+
+
+def _fit(folder: Path, readings: Sequence[Reading], start: Path) -> None:
+    """Calibrate on held-out questions; margins may become wider than those of `start`."""
     old = read_config(start)
-    weights = config["first_stage"]["dense"], config["first_stage"]["sparse"]
-    readings = read(registry.load("rerankers", f"progressive:{folder}"), parts)
-    measured = fitted(readings, weights)
-    margins = tuple(max(new, kept) for new, kept in zip(measured.margins, old["margins"], strict=True))
+    kept = Calibration(**old["calibration"]), Calibration(**old["alone"])
+    measured = fitted(readings, _weights(folder), otherwise=kept)
+    margins = tuple(max(new, wide) for new, wide in zip(measured.margins, old["margins"], strict=True))
     refit(folder, replace(measured, margins=margins))
 
 
 def _verdict(
-    before: Quality, after: Quality, general_before: Quality | None, general_after: Quality | None
+    before: Quality,
+    after: Quality,
+    general_before: Quality | None,
+    general_after: Quality | None,
+    standing: Quality | None,
 ) -> tuple[bool, str]:
-    if after.reranked <= before.reranked:
+    if after.reranked < before.reranked + LEAST_GAIN:
         return False, "it is not better on the held-out questions"
+    if standing and after.reranked <= standing.reranked:
+        return False, "it is not better on the held-out questions than the model that is there"
     if general_before and general_after and general_after.reranked < general_before.reranked - TOLERANCE:
         return False, "it loses on the general set"
     return True, "it is better on the held-out questions"
