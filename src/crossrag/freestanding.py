@@ -29,6 +29,9 @@ class FreestandingReranker:
         sparse_encoder: For BM25.
     """
 
+    residual = False
+    """Any more: what the inner reranker corrects is made here."""
+
     def __init__(self, inner: Reranker, *, embedder: Embedder, sparse_encoder: SparseEncoder) -> None:
         self.inner, self._embedder, self._sparse_encoder = inner, embedder, sparse_encoder
 

@@ -60,6 +60,11 @@ class CachedReranker:
         """The inner reranker's: remembering changes no score."""
         return self.inner.fingerprint
 
+    @property
+    def residual(self) -> bool | None:
+        """The inner reranker's; None where it does not say."""
+        return getattr(self.inner, "residual", None)
+
     def score(
         self,
         query: str,

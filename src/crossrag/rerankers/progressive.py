@@ -46,6 +46,9 @@ class ProgressiveReranker:
         ModelError: The folder is damaged or holds another kind of model.
     """
 
+    residual = True
+    """Corrects what a first stage says; see `Reranker`."""
+
     def __init__(self, directory: Path, *, threads: int = 0, device: str | None = None) -> None:
         self._model = OnnxModel(directory, threads=threads, device=device)
         self._questions = Questions(self._model)

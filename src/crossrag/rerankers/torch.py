@@ -62,6 +62,9 @@ class TorchReranker:
         ModelError: The folder is damaged or of another kind, or there is no such device.
     """
 
+    residual = True
+    """Corrects what a first stage says; see `Reranker`."""
+
     def __init__(
         self,
         directory: Path | str,

@@ -104,6 +104,11 @@ class WaitedFor:
         """The inner one's."""
         return self.inner.fingerprint
 
+    @property
+    def residual(self) -> bool | None:
+        """The inner reranker's; None where it does not say."""
+        return getattr(self.inner, "residual", None)
+
     def score(
         self,
         query: str,
@@ -159,6 +164,11 @@ class SharedReranker:
     def fingerprint(self) -> str:
         """The model's: sharing changes no score."""
         return self._model.fingerprint
+
+    @property
+    def residual(self) -> bool | None:
+        """The model's; None where it does not say."""
+        return getattr(self._model, "residual", None)
 
     def score(
         self,
