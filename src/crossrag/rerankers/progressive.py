@@ -75,7 +75,7 @@ class ProgressiveReranker:
         """
         if not texts:
             return Relevance.of_nothing()
-        reading = self.begin(query, texts, first_stage=first_stage, top_k=top_k)
+        reading = self.begin(query, texts, first_stage=first_stage, top_k=top_k, deadline=deadline)
         while not reading.done:
             for batch in reading.batches:
                 if deadline is not None and time.monotonic() >= deadline:
@@ -92,10 +92,16 @@ class ProgressiveReranker:
         *,
         first_stage: Sequence[Scores] | None = None,
         top_k: int | None = None,
+        deadline: float | None = None,
     ) -> Reading:
         """Begin to read, for whoever runs the batches of several questions; there must be a text."""
         return self._questions.begin(
-            query, texts, first_stage=first_stage, top_k=top_k, batched=self._model.batches
+            query,
+            texts,
+            first_stage=first_stage,
+            top_k=top_k,
+            batched=self._model.batches,
+            deadline=deadline,
         )
 
     def run(self, windows: Sequence[Window]) -> None:

@@ -71,8 +71,9 @@ class Divisible(Protocol):
         *,
         first_stage: Sequence[Scores] | None = None,
         top_k: int | None = None,
+        deadline: float | None = None,
     ) -> Any:
-        """A `Reading`."""
+        """A `Reading`; one that is done, with nothing read, where the deadline passes meanwhile."""
         ...
 
     def run(self, windows: Sequence[Any]) -> None:
@@ -189,14 +190,17 @@ class SharedReranker:
         ticket = current()
         if ticket is not None:
             ticket.check()
-        reading = self._model.begin(query, texts, first_stage=first_stage, top_k=top_k)
+        reading: Reading = self._model.begin(
+            query, texts, first_stage=first_stage, top_k=top_k, deadline=deadline
+        )
+        if reading.done:
+            return reading.result()
         job = _Job(reading, ticket.key if ticket else "", ticket, deadline)
         self._enqueue(job)
         job.finished.wait()
         if job.error is not None:
             raise job.error
-        result: Relevance = reading.result()
-        return result
+        return reading.result()
 
     def close(self) -> None:
         """Let the worker end; what waits is abandoned."""
