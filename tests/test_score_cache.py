@@ -17,8 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossrag.errors import StoreError
-from crossrag.score_cache import CachedReranker
+from crossrag import assembly
+from crossrag.config import IndexSettings, RerankHttpSettings, RerankingSettings, Settings
+from crossrag.errors import ConfigError, StoreError
+from crossrag.score_cache import CachedReranker, is_memorable
+from crossrag.server.batching import shared
+from crossrag.server.service import Service
 from crossrag.testing import OverlapReranker, RerankerContract
 from crossrag.types import Relevance, Scores
 
@@ -322,3 +326,42 @@ def test_what_is_said_does_not_depend_on_what_was_asked_before(
         for order, count, top_k in asked:
             texts = order[:count]
             assert cache.score(QUERY, texts, top_k=top_k) == inner.score(QUERY, texts, top_k=top_k)
+
+
+def test_what_a_server_may_exchange_is_remembered_with_a_revision_only(tmp_path: Path) -> None:
+    """A server of the same address and name may serve another model tomorrow."""
+
+    def made(revision: str | None, cache: Path | None) -> Reranker:
+        reranker = assembly.reranker(
+            Settings(
+                reranking=RerankingSettings(model="http:tei", cache=cache),
+                rerank_http=RerankHttpSettings(base_url="http://127.0.0.1:9", revision=revision),
+            )
+        )
+        assert reranker is not None
+        return reranker
+
+    path = tmp_path / "scores.sqlite"
+    with pytest.raises(ConfigError, match=r"http:tei:http://127.0.0.1:9: .*Set rerank_http\.revision"):
+        made(None, path)
+    for wrapped in (made(None, None), shared(made(None, None), batch_tokens=1_024)):
+        assert not is_memorable(wrapped)
+    assert is_memorable(shared(made("a", None), batch_tokens=1_024))
+    for revision, remembers in ((None, False), ("a", True)):
+        served = Service(
+            Settings(
+                index=IndexSettings(path=tmp_path / f"{remembers}"),
+                reranking=RerankingSettings(model="http:tei"),
+                rerank_http=RerankHttpSettings(base_url="http://127.0.0.1:9", revision=revision),
+            )
+        )
+        one = served._made_reranker()
+        assert isinstance(one, CachedReranker) is remembers
+        one.close()  # type: ignore[union-attr]
+        served.close()
+    first, other = made("a", path), made("b", path)
+    assert isinstance(first, CachedReranker)
+    assert isinstance(other, CachedReranker)
+    assert len({first.fingerprint, other.fingerprint, made(None, None).fingerprint}) == 3
+    first.close()
+    other.close()

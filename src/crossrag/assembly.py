@@ -14,7 +14,7 @@ from .errors import ConfigError, UsageError
 from .freestanding import FreestandingReranker
 from .last_resort import NoMeaning, SharedTerms
 from .preparing import LocalEngine, Recipe
-from .score_cache import CachedReranker
+from .score_cache import remembering
 from .types import Context
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def reranker(settings: Settings) -> Reranker | None:
     elif backend == "torch":
         arguments |= settings.rerank_torch.model_dump()
     made = registry.load("rerankers", reranking.model, threads=reranking.threads, **arguments)
-    return made if reranking.cache is None else CachedReranker(made, reranking.cache.expanduser())
+    return made if reranking.cache is None else remembering(made, reranking.cache)
 
 
 def freestanding(

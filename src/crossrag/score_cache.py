@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import StoreError
+from .errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from .protocols import Reranker
@@ -30,6 +30,30 @@ _REST = 5.0
 """Seconds for which a file that failed is left alone: each further try could take as long as the first."""
 _Row = tuple[float, float, bool, int | None, int | None, int, bool]
 """Relevance, logit, truncated, window start and end, layers, question truncated."""
+
+
+def is_memorable(reranker: Reranker) -> bool:
+    """Whether its fingerprint tells it from every other one, later ones at the same place too.
+
+    One that is not says so by an attribute `exchangeable`: a model that a server may exchange unnoticed would
+    keep the scores of the one before for ever.
+    """
+    return not getattr(reranker, "exchangeable", False)
+
+
+def remembering(reranker: Reranker, path: Path) -> CachedReranker:
+    """As `CachedReranker`, for whoever asks for a file by name.
+
+    Raises:
+        ConfigError: It cannot be told from another model.
+        StoreError: The file cannot be opened, or is something else.
+    """
+    if not is_memorable(reranker):
+        raise ConfigError(
+            f"Scores of {reranker.fingerprint} cannot be remembered: its server may exchange the model",
+            hint="Set rerank_http.revision, and change it with the model; or leave reranking.cache out",
+        )
+    return CachedReranker(reranker, path.expanduser())
 
 
 class CachedReranker:

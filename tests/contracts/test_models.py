@@ -145,3 +145,26 @@ class TestSentenceTransformersReranker(RerankerContract):
 def test_sentence_transformers_never_downloads() -> None:
     with pytest.raises(ModelError, match="not a folder on this machine"):
         load("rerankers", "sentence-transformers:cross-encoder/ms-marco-MiniLM-L6-v2")
+
+
+@pytest.mark.parametrize(
+    "name", ["model-00002-of-00002.safetensors", "2_Dense/pytorch_model.bin", "vocab.txt"]
+)
+def test_every_file_of_a_model_of_sentence_transformers_counts(name: str, tmp_path: Path) -> None:
+    from crossrag.rerankers.sentence_transformers import _digest
+
+    for number in (1, 2):
+        file = tmp_path / str(number) / name
+        file.parent.mkdir(parents=True)
+        file.write_text("weights", encoding="utf-8")
+        (tmp_path / str(number) / "README.md").write_text(f"{number}", encoding="utf-8")
+        (tmp_path / str(number) / ".cache").mkdir()
+        (tmp_path / str(number) / ".cache" / "fetched.json").write_text(f"{number}", encoding="utf-8")
+    before = _digest(tmp_path / "1")
+    assert _digest(tmp_path / "2") == before
+    (tmp_path / "2" / name).write_text("other weights", encoding="utf-8")
+    assert _digest(tmp_path / "2") != before
+
+
+def test_the_precision_is_part_of_a_fingerprint(saved_cross_encoder: Reranker) -> None:
+    assert saved_cross_encoder.fingerprint.startswith("sentence-transformers-float32:")

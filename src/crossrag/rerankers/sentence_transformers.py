@@ -16,7 +16,8 @@ from crossrag.calibration import Calibration
 from crossrag.errors import ModelError
 from crossrag.types import Relevance, Scores
 
-_FINGERPRINTED = ("model.safetensors", "config.json", "tokenizer.json", "pytorch_model.bin")
+_FINGERPRINTED = frozenset({".safetensors", ".bin", ".json", ".txt", ".model"})
+"""Endings of weights, however they are cut, of settings, and of words of tokenizers."""
 
 
 class SentenceTransformersReranker:
@@ -68,7 +69,9 @@ class SentenceTransformersReranker:
         self._calibration = Calibration()
         # The tokenizer holds how it truncates: two threads must not use it at once.
         self._lock = threading.Lock()
-        self.fingerprint = f"sentence-transformers:{_digest(folder)}"
+        # The same weights say something else in another precision.
+        precision = str(next(self._encoder.parameters()).dtype).removeprefix("torch.")
+        self.fingerprint = f"sentence-transformers-{precision}:{_digest(folder)}"
 
     def score(
         self,
@@ -121,7 +124,11 @@ def _digest(folder: Path) -> str:
     import hashlib
 
     digest = hashlib.sha256()
-    for name in _FINGERPRINTED:
-        if (folder / name).is_file():
-            digest.update((folder / name).read_bytes())
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in name.parts)
+        if path.suffix in _FINGERPRINTED and path.is_file() and not hidden:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            digest.update(f"{name.as_posix()} {content}\n".encode())
     return digest.hexdigest()[:16]

@@ -110,6 +110,11 @@ class WaitedFor:
         """The inner reranker's; None where it does not say."""
         return getattr(self.inner, "residual", None)
 
+    @property
+    def exchangeable(self) -> bool:
+        """The inner reranker's."""
+        return getattr(self.inner, "exchangeable", False)
+
     def score(
         self,
         query: str,
