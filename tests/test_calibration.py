@@ -18,7 +18,7 @@ from crossrag.calibration import (
     reliability,
     threshold_for,
 )
-from crossrag.errors import UsageError
+from crossrag.errors import ModelError, UsageError
 
 
 def pairs(slope: float, intercept: float, *, count: int = 8_000) -> tuple[list[float], list[bool]]:
@@ -105,6 +105,13 @@ def test_the_calibration_error_is_the_mean_distance_by_count() -> None:
     assert error == pytest.approx((3 * (0.9 - 1 / 3) + 0.2) / 4)
     assert calibration_error([1.0, 0.0], [True, False]) == 0.0
     assert calibration_error([], []) == 0.0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_is_said_to_be_none(value: float) -> None:
+    for measure in (reliability, calibration_error):
+        with pytest.raises(ModelError, match="1 of 3 probabilities that onnx:abc gave are no finite numbers"):
+            measure([0.5, value, 0.25], [True, False, True], of="onnx:abc")
 
 
 def test_every_distinct_probability_is_a_threshold_and_ties_are_kept_together() -> None:

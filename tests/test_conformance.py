@@ -17,6 +17,7 @@ from crossrag.cli.app import app
 from crossrag.errors import ConfigError, UsageError
 from crossrag.evaluation.targets import RagTarget, RerankerTarget, target
 from crossrag.pipeline import Rag
+from crossrag.registry import load
 from crossrag.testing import HashedEmbedder, HashedTerms, OverlapReranker, conformance
 from crossrag.testing.conformance import CHECKS, DocumentTarget, Passage, Ranked
 from crossrag.testing.conformance.material import QUERY
@@ -313,6 +314,22 @@ def test_what_names_stand_for() -> None:
             target(wrong)
     with pytest.raises(ConfigError, match="Did you mean 'progressive'"):
         target("progresive")
+
+
+def test_every_residual_reranker_gets_its_first_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By torch, and from a factory, as by graphs: alone, the correction would be far from these scores."""
+    monkeypatch.setattr("crossrag.testing.made", lambda: load("rerankers", "torch:bundled"), raising=False)
+    texts = ["A whale swam by.", "To restore a backup, run restore.", "The canteen is open."]
+    names = ("progressive", "torch:bundled", "crossrag.testing:made")
+    said: list[list[Ranked]] = []
+    for name in names:
+        made: Any = target(name)
+        said.append(made.rank("How do I restore a backup?", texts, 3))
+    graphs, *others = said
+    for other in others:
+        assert [one.position for one in other] == [one.position for one in graphs]
+        scores = [one.score for one in graphs]
+        assert [one.score for one in other] == pytest.approx(scores, abs=1.0)
 
 
 MINE = """

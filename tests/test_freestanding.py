@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from crossrag import Rag
+from crossrag import Rag, assembly
+from crossrag.config import RerankingSettings, Settings
 from crossrag.errors import UsageError
 from crossrag.freestanding import FreestandingReranker, first_stage_scores
 from crossrag.registry import load
+from crossrag.score_cache import CachedReranker
+from crossrag.server.batching import shared
+from crossrag.testing import Fault, HashedEmbedder, HashedTerms, OverlapReranker
 
 TEXTS = [
     "The canteen is open from eleven to two.",
@@ -67,8 +71,9 @@ def test_nothing_and_unknown_words_do_no_harm() -> None:
     assert all(map(math.isfinite, free.score("the of", ["", "the"]).logit))
 
 
-def test_a_rag_reranks_texts_that_are_in_no_index(tmp_path: Path) -> None:
-    with Rag.open(tmp_path / "index") as rag:
+@pytest.mark.parametrize("model", ["progressive:bundled", "torch:bundled"])
+def test_a_rag_reranks_texts_that_are_in_no_index(tmp_path: Path, model: str) -> None:
+    with Rag.open(tmp_path / "index", reranking={"model": model, "device": "cpu"}) as rag:
         said = rag.rerank(QUESTION, TEXTS)
         made = first_stage_scores(QUESTION, TEXTS, embedder=rag.embedder, sparse_encoder=rag.sparse_encoder)
         assert rag.reranker is not None
@@ -77,3 +82,49 @@ def test_a_rag_reranks_texts_that_are_in_no_index(tmp_path: Path) -> None:
     assert not (tmp_path / "index").exists()
     with Rag.open(tmp_path / "index", reranking={"model": "none"}) as rag, pytest.raises(UsageError):
         rag.rerank(QUESTION, TEXTS)
+
+
+def wrapped(reranker: object, model: str = "progressive:bundled") -> bool:
+    made = assembly.freestanding(
+        Settings(reranking=RerankingSettings(model=model)),
+        reranker,  # type: ignore[arg-type]
+        embedder=HashedEmbedder(),
+        sparse_encoder=HashedTerms(),
+    )
+    assert not getattr(made, "residual", False), "it still wants a first stage"
+    return isinstance(made, FreestandingReranker)
+
+
+class Plain(OverlapReranker):
+    """Says that it needs no first stage."""
+
+    residual = False
+
+
+@pytest.mark.parametrize("model", ["progressive:bundled", "torch:bundled"])
+def test_a_first_stage_is_made_for_a_residual_reranker_behind_whatever_it_is(
+    model: str, tmp_path: Path
+) -> None:
+    inner = load("rerankers", model, device="cpu")
+    one_for_all = shared(inner, batch_tokens=1_024)
+    remembering = CachedReranker(one_for_all, tmp_path / "scores.sqlite")
+    for reranker in (inner, one_for_all, remembering, Fault(inner, at=())):
+        # The settings may name something else: somebody has given the object.
+        assert wrapped(reranker, "onnx:elsewhere")
+    remembering.close()
+    assert not wrapped(Plain())
+    assert not wrapped(shared(Plain(), batch_tokens=1_024))
+
+
+@pytest.mark.parametrize(
+    ("model", "residual"), [("progressive:bundled", True), ("torch:bundled", True), ("http:tei", False)]
+)
+def test_of_an_object_that_says_nothing_the_settings_decide(
+    model: str, *, residual: bool, tmp_path: Path
+) -> None:
+    """A client of replicas elsewhere does not know what they run."""
+    client = OverlapReranker()
+    remembering = CachedReranker(client, tmp_path / "scores.sqlite")
+    for reranker in (client, shared(client, batch_tokens=1_024), remembering):
+        assert wrapped(reranker, model) is residual
+    remembering.close()

@@ -106,8 +106,9 @@ def test_when_time_is_up_the_best_known_ranking_is_given(
     whole = scored(reranker)
     ticks = iter(range(1000))
     monkeypatch.setattr("crossrag.rerankers.progressive.time.monotonic", lambda: next(ticks))
-    # Twenty texts are two batches per exit: the third look at the clock is at the second exit.
-    said = scored(reranker, deadline=3)
+    # Two looks at the clock while tokenizing. Twenty texts are two batches per exit: the fifth look is at the
+    # second exit.
+    said = scored(reranker, deadline=5)
     assert said.hurried
     assert not any(said.unread)
     assert set(said.layers) == {1, 2}
@@ -117,7 +118,7 @@ def test_when_time_is_up_the_best_known_ranking_is_given(
     # What was still in the running keeps its forecast, however good: only what had left is held down.
     hopeful = made(tmp_path / "hopeful", margins=(99.0, 99.0), forecasts=((1.0, 0.0), (1.0, 900.0)))
     ticks = iter(range(1000))
-    said = scored(hopeful, deadline=5, top_k=4)
+    said = scored(hopeful, deadline=7, top_k=4)
     assert sorted(said.layers) == [2] * 4 + [3] * 16
     assert set(best(said, 4)) == {place for place, layers in enumerate(said.layers) if layers == 2}
     nothing = scored(reranker, deadline=0)

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import math
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from crossrag.errors import StoreError
-from crossrag.score_cache import CachedReranker
+from crossrag import assembly
+from crossrag.config import IndexSettings, RerankHttpSettings, RerankingSettings, Settings
+from crossrag.errors import ConfigError, StoreError
+from crossrag.score_cache import CachedReranker, is_memorable
+from crossrag.server.batching import shared
+from crossrag.server.service import Service
 from crossrag.testing import OverlapReranker, RerankerContract
 from crossrag.types import Relevance, Scores
 
@@ -207,7 +216,9 @@ def test_a_file_that_is_something_else_is_refused(inner: Counting, tmp_path: Pat
         CachedReranker(inner, path / "below" / "scores.sqlite")
 
 
-def test_damage_within_the_file_is_an_error_of_ours(inner: Counting, tmp_path: Path) -> None:
+def test_damage_within_the_file_costs_no_score(
+    inner: Counting, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "scores.sqlite"
     texts = [f"text {number}" for number in range(500)]
     with closing(CachedReranker(inner, path)) as cache:
@@ -215,22 +226,54 @@ def test_damage_within_the_file_is_an_error_of_ours(inner: Counting, tmp_path: P
     data = path.read_bytes()
     assert len(data) > 3 * 4096
     path.write_bytes(data[:4096] + b"\x5a" * (len(data) - 4096))
-    with closing(CachedReranker(inner, path)) as cache, pytest.raises(StoreError, match="cannot be used"):
-        cache.score(QUERY, texts)
+    with closing(CachedReranker(inner, path)) as cache:
+        assert cache.score(QUERY, texts) == OverlapReranker().score(QUERY, texts)
+    assert "scores.sqlite cannot be used: database disk image is malformed. Delete the file" in caplog.text
 
 
-def test_after_a_write_that_failed_the_next_one_works(
-    cache: CachedReranker, inner: Counting, tmp_path: Path
+def test_what_cannot_be_written_is_said_once_and_tried_again_later(
+    cache: CachedReranker,
+    inner: Counting,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with closing(sqlite3.connect(tmp_path / "new" / "scores.sqlite", isolation_level=None)) as other:
         other.execute("CREATE TRIGGER full BEFORE INSERT ON score BEGIN SELECT RAISE(ABORT, 'full'); END")
-        with pytest.raises(StoreError, match="cannot be used: full"):
-            cache.score(QUERY, TEXTS)
+        monkeypatch.setattr("crossrag.score_cache._REST", 0.0)
+        for _ in range(3):
+            assert cache.score(QUERY, TEXTS) == OverlapReranker().score(QUERY, TEXTS)
+        assert caplog.text.count("cannot be used: full") == len(caplog.records) == 1
         other.execute("DROP TRIGGER full")
     cache.score(QUERY, TEXTS)
     inner.taken()
     cache.score(QUERY, TEXTS)
     assert inner.taken() == []
+
+
+def test_a_file_that_another_program_holds_stalls_nobody(
+    cache: CachedReranker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "new" / "scores.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        begun = time.monotonic()
+        with ThreadPoolExecutor(8) as threads:
+            questions = [f"{QUERY} {number}" for number in range(40)]
+            said = list(threads.map(lambda question: cache.score(question, TEXTS), questions))
+        assert time.monotonic() - begun < 3
+        assert said == [OverlapReranker().score(question, TEXTS) for question in questions]
+        other.execute("ROLLBACK")
+    assert len(caplog.records) == 1
+    assert "database is locked. Another program holds it" in caplog.text
+    assert "Delete" not in caplog.text
+
+
+def test_rows_are_not_counted_to_write_a_few(cache: CachedReranker) -> None:
+    seen: list[str] = []
+    cache._database.set_trace_callback(seen.append)
+    cache.score(QUERY, TEXTS)
+    assert any("INSERT" in statement for statement in seen)
+    assert not any("COUNT" in statement for statement in seen)
 
 
 def test_what_left_early_is_remembered_for_the_same_texts(tmp_path: Path) -> None:
@@ -246,3 +289,79 @@ def test_what_left_early_is_remembered_for_the_same_texts(tmp_path: Path) -> Non
             assert cache.score(QUERY, texts, top_k=top_k).logit == first.logit[: len(texts)]
             counts.append(len(inner.asked) - before)
     assert counts == [0, 3, 4]
+
+
+class Leaving(OverlapReranker):
+    """Reads the first `top_k` of its texts to the end; the others get a forecast from their company."""
+
+    fingerprint = "leaving"
+
+    def score(self, query: str, texts: Sequence[str], *, top_k: int | None = None, **_: object) -> Relevance:
+        said = super().score(query, texts)
+        staying = len(texts) if top_k is None else top_k
+        return replace(
+            said,
+            layers=tuple(6 if place < staying else 2 for place in range(len(texts))),
+            logit=tuple(
+                value if place < staying else -len(texts) - place for place, value in enumerate(said.logit)
+            ),
+        )
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.permutations([*TEXTS, "A restored backup"]),
+            st.integers(0, 5),
+            st.sampled_from([None, 1, 2, 4]),
+        ),
+        max_size=8,
+    ),
+    st.sampled_from([Leaving(), OverlapReranker()]),
+)
+def test_what_is_said_does_not_depend_on_what_was_asked_before(
+    asked: list[tuple[list[str], int, int | None]], inner: Reranker
+) -> None:
+    with TemporaryDirectory() as folder, closing(CachedReranker(inner, Path(folder) / "scores")) as cache:
+        for order, count, top_k in asked:
+            texts = order[:count]
+            assert cache.score(QUERY, texts, top_k=top_k) == inner.score(QUERY, texts, top_k=top_k)
+
+
+def test_what_a_server_may_exchange_is_remembered_with_a_revision_only(tmp_path: Path) -> None:
+    """A server of the same address and name may serve another model tomorrow."""
+
+    def made(revision: str | None, cache: Path | None) -> Reranker:
+        reranker = assembly.reranker(
+            Settings(
+                reranking=RerankingSettings(model="http:tei", cache=cache),
+                rerank_http=RerankHttpSettings(base_url="http://127.0.0.1:9", revision=revision),
+            )
+        )
+        assert reranker is not None
+        return reranker
+
+    path = tmp_path / "scores.sqlite"
+    with pytest.raises(ConfigError, match=r"http:tei:http://127.0.0.1:9: .*Set rerank_http\.revision"):
+        made(None, path)
+    for wrapped in (made(None, None), shared(made(None, None), batch_tokens=1_024)):
+        assert not is_memorable(wrapped)
+    assert is_memorable(shared(made("a", None), batch_tokens=1_024))
+    for revision, remembers in ((None, False), ("a", True)):
+        served = Service(
+            Settings(
+                index=IndexSettings(path=tmp_path / f"{remembers}"),
+                reranking=RerankingSettings(model="http:tei"),
+                rerank_http=RerankHttpSettings(base_url="http://127.0.0.1:9", revision=revision),
+            )
+        )
+        one = served._made_reranker()
+        assert isinstance(one, CachedReranker) is remembers
+        one.close()  # type: ignore[union-attr]
+        served.close()
+    first, other = made("a", path), made("b", path)
+    assert isinstance(first, CachedReranker)
+    assert isinstance(other, CachedReranker)
+    assert len({first.fingerprint, other.fingerprint, made(None, None).fingerprint}) == 3
+    first.close()
+    other.close()

@@ -14,7 +14,7 @@ from .errors import ConfigError, UsageError
 from .freestanding import FreestandingReranker
 from .last_resort import NoMeaning, SharedTerms
 from .preparing import LocalEngine, Recipe
-from .score_cache import CachedReranker
+from .score_cache import remembering
 from .types import Context
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ ADOPTED = "adopted"
 """The store that is read, never written."""
 _PARSING = "1"
 """Another number whenever the same bytes give another text: documents are then read again, by themselves."""
+_RESIDUAL = {"progressive", "torch"}
+"""Rerankers that correct a first stage: for one that works elsewhere, and whose client cannot say so."""
 _CHATS = {"openai", "langchain"}
 """Generators that are told what to do, and can be told something else."""
 _NO_CONTEXT = Context(sources=(), tokens=0)
@@ -125,16 +127,27 @@ def reranker(settings: Settings) -> Reranker | None:
     elif backend == "torch":
         arguments |= settings.rerank_torch.model_dump()
     made = registry.load("rerankers", reranking.model, threads=reranking.threads, **arguments)
-    return made if reranking.cache is None else CachedReranker(made, reranking.cache.expanduser())
+    return made if reranking.cache is None else remembering(made, reranking.cache)
 
 
 def freestanding(
     settings: Settings, reranker: Reranker, *, embedder: Embedder, sparse_encoder: SparseEncoder
 ) -> Reranker:
     """For texts in no index: a residual reranker gets the first stage that it builds on; others need none."""
-    if settings.reranking.model.partition(":")[0] != "progressive":
+    if not is_residual(reranker, settings.reranking.model):
         return reranker
     return FreestandingReranker(reranker, embedder=embedder, sparse_encoder=sparse_encoder)
+
+
+def is_residual(reranker: Reranker, name: str) -> bool:
+    """Whether it corrects what a first stage says, and ranks far worse without one.
+
+    Args:
+        reranker: Says so itself by an attribute `residual`, through whatever wraps it.
+        name: As in the registry; counts where the object says nothing.
+    """
+    said = getattr(reranker, "residual", None)
+    return name.partition(":")[0] in _RESIDUAL if said is None else bool(said)
 
 
 def generator(settings: Settings, *, reranker: Reranker | None, embedder: Embedder) -> Generator:

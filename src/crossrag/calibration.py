@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .errors import UsageError
+from .errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,8 +108,26 @@ class Bin:
     """Share that was relevant."""
 
 
-def reliability(probabilities: Sequence[float], relevant: Sequence[bool], bins: int = 10) -> list[Bin]:
-    """Bins of equal width, empty ones left out, from improbable to certain."""
+def reliability(
+    probabilities: Sequence[float], relevant: Sequence[bool], bins: int = 10, *, of: str = "a model"
+) -> list[Bin]:
+    """Bins of equal width, empty ones left out, from improbable to certain.
+
+    Args:
+        probabilities: What was said.
+        relevant: What was so.
+        bins: How many.
+        of: Who said it.
+
+    Raises:
+        ModelError: Some are no numbers: leaving them out would make it look better than it is.
+    """
+    broken = sum(not math.isfinite(probability) for probability in probabilities)
+    if broken:
+        raise ModelError(
+            f"{broken} of {len(probabilities)} probabilities that {of} gave are no finite numbers",
+            hint="Look for what overflows in it, such as half precision; then let it read again",
+        )
     groups: dict[int, list[tuple[float, bool]]] = {}
     for probability, label in zip(probabilities, relevant, strict=True):
         groups.setdefault(min(int(probability * bins), bins - 1), []).append((probability, label))
@@ -119,9 +137,14 @@ def reliability(probabilities: Sequence[float], relevant: Sequence[bool], bins: 
     ]
 
 
-def calibration_error(probabilities: Sequence[float], relevant: Sequence[bool], bins: int = 10) -> float:
-    """Expected calibration error (Naeini et al., 2015): mean distance of said and was. In [0, 1]."""
-    found = reliability(probabilities, relevant, bins)
+def calibration_error(
+    probabilities: Sequence[float], relevant: Sequence[bool], bins: int = 10, *, of: str = "a model"
+) -> float:
+    """Expected calibration error (Naeini et al., 2015): mean distance of said and was. In [0, 1].
+
+    Arguments and errors as of `reliability`.
+    """
+    found = reliability(probabilities, relevant, bins, of=of)
     total = sum(group.count for group in found)
     return sum(group.count * abs(group.said - group.was) for group in found) / total if total else 0.0
 

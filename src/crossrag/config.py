@@ -162,6 +162,10 @@ class RerankHttpSettings(Section):
     api_key: SecretStr | None = Field(None, description="key; none = COHERE_API_KEY or JINA_API_KEY")
     timeout: float = Field(30.0, gt=0, description="seconds for one request")
     max_retries: int = Field(2, ge=0, le=10, description="further tries when the server is busy")
+    revision: str | None = Field(
+        None,
+        description="a name to change whenever the server's model does; none = scores are not remembered",
+    )
 
 
 class RerankTorchSettings(Section):

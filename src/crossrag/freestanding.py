@@ -10,11 +10,18 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .types import Scores
+from .blocks import in_blocks, is_over
+from .types import Relevance, Scores
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from .protocols import Embedder, Reranker, SparseEncoder
-    from .types import Relevance
+    from .types import SparseVector
+
+_BLOCK = 4_096
+"""Characters that are embedded between two looks at the clock: a batch of the bundled embedder."""
 
 
 class FreestandingReranker:
@@ -28,6 +35,9 @@ class FreestandingReranker:
         embedder: For the cosine.
         sparse_encoder: For BM25.
     """
+
+    residual = False
+    """Any more: what the inner reranker corrects is made here."""
 
     def __init__(self, inner: Reranker, *, embedder: Embedder, sparse_encoder: SparseEncoder) -> None:
         self.inner, self._embedder, self._sparse_encoder = inner, embedder, sparse_encoder
@@ -47,30 +57,57 @@ class FreestandingReranker:
         top_k: int | None = None,
         deadline: float | None = None,
     ) -> Relevance:
-        """As the inner reranker's. BM25 made here depends on the other texts, and so does the score."""
+        """As the inner reranker's. BM25 made here depends on the other texts, and so does the score.
+
+        Where the deadline passes before all have a first stage, none is read.
+        """
         if first_stage is None and texts:
-            first_stage = first_stage_scores(
+            first_stage = self._first_stage(query, texts, deadline)
+            if first_stage is None:
+                return Relevance.of_unread(len(texts))
+        return self.inner.score(query, texts, first_stage=first_stage, top_k=top_k, deadline=deadline)
+
+    def _first_stage(self, query: str, texts: Sequence[str], deadline: float | None) -> list[Scores] | None:
+        """None where there was no time."""
+        import numpy as np
+
+        if deadline is None:
+            return first_stage_scores(
                 query, texts, embedder=self._embedder, sparse_encoder=self._sparse_encoder
             )
-        return self.inner.score(query, texts, first_stage=first_stage, top_k=top_k, deadline=deadline)
+        rows: list[NDArray[np.float32]] = []
+        documents: list[SparseVector] = []
+        for block in in_blocks(texts, _BLOCK):
+            if is_over(deadline):
+                return None
+            rows.append(self._embedder.embed_documents(block))
+            documents += self._sparse_encoder.encode_documents(block)
+        if is_over(deadline):
+            return None
+        cosines = np.concatenate(rows) @ self._embedder.embed_query(query)
+        return _scores(cosines, documents, self._sparse_encoder.encode_query(query))
 
 
 def first_stage_scores(
     query: str, texts: Sequence[str], *, embedder: Embedder, sparse_encoder: SparseEncoder
 ) -> list[Scores]:
-    """Cosine and BM25 of each text, as if these texts were the index.
+    """Cosine and BM25 of each text, as if these texts were the index."""
+    cosines = embedder.embed_documents(texts) @ embedder.embed_query(query)
+    documents = sparse_encoder.encode_documents(texts)
+    return _scores(cosines, documents, sparse_encoder.encode_query(query))
+
+
+def _scores(
+    cosines: NDArray[np.float32], vectors: Sequence[SparseVector], asked: SparseVector
+) -> list[Scores]:
+    """BM25 out of the weights of terms, beside the cosines.
 
     Robertson and Zaragoza (2009), "The Probabilistic Relevance Framework: BM25 and Beyond", with the inverse
     document frequency that never is negative, as Qdrant has it.
     """
-    cosines = embedder.embed_documents(texts) @ embedder.embed_query(query)
-    documents = [
-        dict(zip(vector.indices, vector.values, strict=True))
-        for vector in sparse_encoder.encode_documents(texts)
-    ]
-    asked = sparse_encoder.encode_query(query)
+    documents = [dict(zip(vector.indices, vector.values, strict=True)) for vector in vectors]
     holding = Counter(term for document in documents for term in document)
-    count = len(texts)
+    count = len(vectors)
     rarity = {
         term: weight * math.log1p((count - holding[term] + 0.5) / (holding[term] + 0.5))
         for term, weight in zip(asked.indices, asked.values, strict=True)

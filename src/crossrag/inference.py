@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .blocks import is_over
 from .errors import ModelError
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 _TOKENS, _GPU_TOKENS = 1_024, 16_384
 """Most padded tokens of a batch. On a processor four times as many are no faster, and take more memory."""
+_CHARACTERS_PER_TOKEN = 8
+"""More than most texts have."""
+_WORD_TOKENS = 128
+"""More than a word has: WordPiece makes at most 100 of one."""
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -246,10 +251,41 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 
 def cut_question(tokenizer: Tokenizer, question: str, most: int) -> tuple[str, int]:
-    """The question cut to `most` tokens, and how many it had; by a tokenizer that does not truncate."""
+    """The question cut to `most` tokens, and how many it had; by a tokenizer that does not truncate.
+
+    Of one that is far too long only the beginning is counted.
+    """
+    question = beginning(question, most, counted_by(tokenizer))
     encoding = tokenizer.encode(question, add_special_tokens=False)
     count = len(encoding.ids)
     return (question if count <= most else question[: encoding.offsets[most - 1][1]]), count
+
+
+def beginning(text: str, tokens: int, count: Callable[[str], int], *, deadline: float | None = None) -> str:
+    """As much of a long text as its first `tokens` tokens and some more are made of; a short one as it is.
+
+    They are the tokens that the whole text begins with: where it is cut, one word can be read in another way,
+    and more tokens than a word has are behind those that are wanted. How many characters that takes depends
+    on the text, so it is tried.
+
+    Args:
+        text: Of any length.
+        tokens: How many matter; whoever asks whether there are more finds that out too.
+        count: How many tokens a text has.
+        deadline: `time.monotonic()` value after which nobody will read it: what comes back is too short then.
+    """
+    length = _CHARACTERS_PER_TOKEN * (tokens + _WORD_TOKENS)
+    while length < len(text):
+        part = text[:length]
+        if is_over(deadline) or count(part) >= tokens + _WORD_TOKENS:
+            return part
+        length *= 4
+    return text
+
+
+def counted_by(tokenizer: Tokenizer) -> Callable[[str], int]:
+    """How many tokens a text has, by a tokenizer that does not truncate."""
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def feeds(encodings: Sequence[Encoding], *, width: int = 0) -> dict[str, NDArray[Any]]:

@@ -58,7 +58,11 @@ class SparseEncoder(Protocol):
 
 @runtime_checkable
 class Reranker(Protocol):
-    """Reads question and passage together and says how relevant the passage is."""
+    """Reads question and passage together and says how relevant the passage is.
+
+    One that corrects what a first stage says has an attribute `residual`, which is True: texts that no search
+    has found then get first-stage scores made for them. Wrappers hand it on, as None where there is none.
+    """
 
     @property
     def fingerprint(self) -> str:

@@ -51,15 +51,11 @@ class TestOverlapReranker(RerankerContract):
 
 
 class TestBundledReranker(RerankerContract):
+    limited = True
+
     @pytest.fixture(params=["progressive:bundled", "torch:bundled"])
     def reranker(self, request: pytest.FixtureRequest) -> Reranker:
         return load("rerankers", request.param, device="cpu")
-
-    def test_a_long_question_leaves_room_for_the_passage(self, reranker: Reranker) -> None:
-        query = "why " * 3000
-        said = reranker.score(query, ["cats", "dogs " * 10], first_stage=[Scores(dense=0.1)] * 2)
-        assert said.query_truncated
-        assert said.logit[0] != said.logit[1]
 
     def test_the_answer_is_found_deep_in_a_long_passage(self, reranker: Reranker) -> None:
         filler = "The weather was mild and nothing happened. " * 60
@@ -91,6 +87,8 @@ def standard_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TestOnnxReranker(RerankerContract):
+    limited = True
+
     @pytest.fixture
     def reranker(self, standard_folder: Path) -> Reranker:
         return load("rerankers", f"onnx:{standard_folder}")
@@ -131,12 +129,26 @@ def saved_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Reranker:
 
 
 class TestSentenceTransformersReranker(RerankerContract):
+    limited = True
+
     @pytest.fixture
     def reranker(self, saved_cross_encoder: Reranker) -> Reranker:
         return saved_cross_encoder
 
     def test_long_passages_are_cut_and_said_so(self, reranker: Reranker) -> None:
         assert reranker.score("cats", ["cat " * 2000, "cat"]).truncated == (True, False)
+
+    @pytest.mark.parametrize("words", [100, 260, 400])
+    def test_a_question_is_cut_before_the_passage_is_blamed(self, reranker: Reranker, words: int) -> None:
+        """The encoder would take from whichever is longer."""
+        encoder: Any = reranker._encoder  # type: ignore[attr-defined]
+        query, cut = reranker._cut("why " * words, 512)  # type: ignore[attr-defined]
+        said = reranker.score("why " * words, ["cat " * 300, "cat", "cat " * 9_000])
+        assert said.query_truncated is cut is (words > 254)
+        assert said.truncated == (words > 209, False, True)
+        ids = encoder.tokenizer(query, "cat " * 300, truncation=True, max_length=512)["input_ids"]
+        (why,) = encoder.tokenizer("why", add_special_tokens=False)["input_ids"]
+        assert ids.count(why) == min(words, 254)
 
     def test_nothing_is_read_after_the_deadline(self, reranker: Reranker) -> None:
         assert reranker.score("cats", ["a", "b"], deadline=0.0).unread == (True, True)
@@ -145,3 +157,26 @@ class TestSentenceTransformersReranker(RerankerContract):
 def test_sentence_transformers_never_downloads() -> None:
     with pytest.raises(ModelError, match="not a folder on this machine"):
         load("rerankers", "sentence-transformers:cross-encoder/ms-marco-MiniLM-L6-v2")
+
+
+@pytest.mark.parametrize(
+    "name", ["model-00002-of-00002.safetensors", "2_Dense/pytorch_model.bin", "vocab.txt"]
+)
+def test_every_file_of_a_model_of_sentence_transformers_counts(name: str, tmp_path: Path) -> None:
+    from crossrag.rerankers.sentence_transformers import _digest
+
+    for number in (1, 2):
+        file = tmp_path / str(number) / name
+        file.parent.mkdir(parents=True)
+        file.write_text("weights", encoding="utf-8")
+        (tmp_path / str(number) / "README.md").write_text(f"{number}", encoding="utf-8")
+        (tmp_path / str(number) / ".cache").mkdir()
+        (tmp_path / str(number) / ".cache" / "fetched.json").write_text(f"{number}", encoding="utf-8")
+    before = _digest(tmp_path / "1")
+    assert _digest(tmp_path / "2") == before
+    (tmp_path / "2" / name).write_text("other weights", encoding="utf-8")
+    assert _digest(tmp_path / "2") != before
+
+
+def test_the_precision_is_part_of_a_fingerprint(saved_cross_encoder: Reranker) -> None:
+    assert saved_cross_encoder.fingerprint.startswith("sentence-transformers-float32:")

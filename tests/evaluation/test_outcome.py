@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from crossrag.errors import ModelError
 from crossrag.evaluation.answers import exact_match, word_f1
 from crossrag.evaluation.dataset import Dataset, Place, Question
 from crossrag.evaluation.experiment import Subject
@@ -50,6 +52,18 @@ def abstaining(rows: Sequence[tuple[float, bool]], unanswerable: Sequence[float]
     found = outcome(Dataset(name="x", questions=tuple(asked)), records, SUBJECT).abstention
     assert found is not None
     return found
+
+
+def test_a_relevance_that_is_no_number_names_the_reranker() -> None:
+    """Nobody's search gives one, but a kept record may hold it."""
+    asked = Dataset(name="x", questions=(Question(id="q", text="x", places=(Place(("good",)),)),))
+    records = [searched("q", math.nan, right=True)]
+    for identity, says in (
+        ({"models": {"reranker": "onnx:abc"}}, "that onnx:abc gave"),
+        ({}, "the reranker"),
+    ):
+        with pytest.raises(ModelError, match=says):
+            outcome(asked, records, replace(SUBJECT, identity=identity))
 
 
 def test_risk_and_coverage_by_hand() -> None:

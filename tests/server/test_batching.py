@@ -94,6 +94,7 @@ class HashModel:
         *,
         first_stage: Sequence[Scores] | None = None,  # noqa: ARG002
         top_k: int | None = None,  # noqa: ARG002
+        deadline: float | None = None,  # noqa: ARG002
     ) -> HashReading:
         return HashReading([Pair(text, query) for text in texts], self._size)
 

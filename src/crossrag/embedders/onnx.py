@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossrag.inference import OnnxModel
+from crossrag.inference import OnnxModel, beginning, counted_by
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +59,9 @@ class OnnxEmbedder:
 
         if not texts:
             return np.zeros((0, self.dimension), np.float32)
-        encodings = self._model.tokenizer.encode_batch(list(texts))
+        tokenizer = self._model.tokenizer
+        count = counted_by(tokenizer)
+        encodings = tokenizer.encode_batch([beginning(text, self._max_tokens, count) for text in texts])
         for encoding in encodings:
             encoding.truncate(self._max_tokens)
         vectors: NDArray[np.float32] | None = None

@@ -123,7 +123,11 @@ def runs(records: Sequence[Record], *, threshold: float, top_k: int) -> dict[str
 def outcome(
     dataset: Dataset, records: Sequence[Record], subject: Subject, *, measures: Sequence[str] = DEFAULT
 ) -> Outcome:
-    """Measure everything that the records allow."""
+    """Measure everything that the records allow.
+
+    Raises:
+        ModelError: A relevance is no number; the message names the reranker.
+    """
     truth, names = qrels(dataset), tuple(dict.fromkeys((MAIN, *measures)))
     least = dataset.relevant_from
     orders = runs(records, threshold=subject.threshold, top_k=subject.top_k)
@@ -138,7 +142,7 @@ def outcome(
         stages=stages,
         gain={name: _gain(values, name) for name in names} if reranked else None,
         sweep=tuple(_sweep(records, truth, least)) if reranked else (),
-        trust=_trust(records, truth, least) if reranked else None,
+        trust=_trust(records, truth, least, subject) if reranked else None,
         abstention=_abstention(dataset, records, truth, subject.threshold) if reranked else None,
         harmed=tuple(harmed(dataset, records, truth)) if reranked else (),
     )
@@ -160,7 +164,7 @@ def _sweep(records: Sequence[Record], truth: Qrels, least: int) -> list[Depth]:
     return found
 
 
-def _trust(records: Sequence[Record], truth: Qrels, least: int) -> Trust | None:
+def _trust(records: Sequence[Record], truth: Qrels, least: int, subject: Subject) -> Trust | None:
     pairs = [
         (seen.relevance, (seen.grade or 0) >= least)
         for record in records
@@ -170,12 +174,13 @@ def _trust(records: Sequence[Record], truth: Qrels, least: int) -> Trust | None:
     ]
     if not pairs:
         return None
+    reranker = subject.identity.get("models", {}).get("reranker", "the reranker")
     said, relevant = [said for said, _ in pairs], [right for _, right in pairs]
     return Trust(
         pairs=len(pairs),
         relevant=sum(relevant),
-        error=calibration_error(said, relevant),
-        bins=tuple(reliability(said, relevant)),
+        error=calibration_error(said, relevant, of=reranker),
+        bins=tuple(reliability(said, relevant, of=reranker)),
     )
 
 

@@ -122,13 +122,13 @@ def target(name: str, settings: Settings | None = None) -> Target:
         return RagTarget(settings)
     backend = name.partition(":")[0]
     if _FACTORY.fullmatch(name) and not _registered(backend):
-        return _from(name)
+        return _from(name, settings)
     wanted = "progressive:bundled" if name == "progressive" else name
     chosen = settings.reranking.model_copy(update={"model": wanted, "cache": None})
     reranker = assembly.reranker(settings.model_copy(update={"reranking": chosen}))
     if reranker is None:
         raise UsageError("There is nothing to check in `none`", hint="Name a reranker, such as progressive")
-    residual = wanted.partition(":")[0] == "progressive"
+    residual = assembly.is_residual(reranker, wanted)
     return RerankerTarget(reranker, _first_stage(settings) if residual else None)
 
 
@@ -161,7 +161,7 @@ def _registered(backend: str) -> bool:
     return True
 
 
-def _from(name: str) -> Target:
+def _from(name: str, settings: Settings) -> Target:
     """The user's own code: it is imported, as they asked."""
     module, _, attribute = name.partition(":")
     try:
@@ -175,7 +175,8 @@ def _from(name: str) -> Target:
     if hasattr(made, "rank") or hasattr(made, "retriever"):
         return made  # type: ignore[no-any-return]
     if isinstance(made, Reranker):
-        return RerankerTarget(made)
+        residual = assembly.is_residual(made, name)
+        return RerankerTarget(made, _first_stage(settings) if residual else None)
     raise UsageError(
         f"{name} gives a {type(made).__name__}",
         hint="A target has rank or retriever (crossrag.testing.conformance); a Reranker has score",

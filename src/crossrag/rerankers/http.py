@@ -66,6 +66,8 @@ class HttpReranker:
         api_key: Sent as bearer token; None reads COHERE_API_KEY or JINA_API_KEY, where there is one.
         timeout: Seconds for one request.
         max_retries: Further tries when the server is busy.
+        revision: Part of the fingerprint: the server may exchange its model under the same name, and says
+            nothing of it. None where nobody keeps count.
         sleep: Waits that many seconds between tries.
         transport: In place of the network, for tests.
         threads: Not used; every reranker takes it.
@@ -83,6 +85,7 @@ class HttpReranker:
         api_key: str | None = None,
         timeout: float = 30.0,
         max_retries: int = 2,
+        revision: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
         transport: httpx.BaseTransport | None = None,
         threads: int = 0,  # noqa: ARG002 - every reranker takes it
@@ -104,6 +107,10 @@ class HttpReranker:
         self._client = httpx.Client(headers=headers, timeout=timeout, transport=transport)
         self._timeout, self._max_retries, self._sleep = timeout, max_retries, sleep
         self.fingerprint = f"http:{dialect}:{address}:{self._model or ''}"
+        if revision:
+            self.fingerprint += f"@{revision}"
+        self.exchangeable = not revision
+        """Whether another model may come to answer under the same fingerprint; see `score_cache`."""
 
     def score(
         self,

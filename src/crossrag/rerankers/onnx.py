@@ -13,18 +13,22 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crossrag.blocks import in_blocks, is_over
 from crossrag.calibration import Calibration
 from crossrag.errors import ModelError
-from crossrag.inference import OnnxModel, cut_question
+from crossrag.inference import OnnxModel, beginning, counted_by, cut_question
 from crossrag.types import Relevance, Scores
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
+
+
+_BLOCK = 32_768
+"""Characters that are tokenized between two looks at the clock."""
 
 
 class OnnxReranker:
@@ -58,11 +62,13 @@ class OnnxReranker:
         """One relevance per text, the same whatever other texts are scored with it."""
         if not texts:
             return Relevance.of_nothing()
-        encodings, truncated, query_truncated = self._encode(query, texts)
+        encodings, query_truncated = self._encode(query, texts, deadline)
+        if len(encodings) < len(texts):
+            return Relevance.of_unread(len(texts))
         logits = [math.nan] * len(texts)
         unread = [True] * len(texts)
         for batch in self._model.batches([len(encoding.ids) for encoding in encodings]):
-            if deadline is not None and time.monotonic() >= deadline:
+            if is_over(deadline):
                 break
             for position, logit in zip(batch, self._logits([encodings[i] for i in batch]), strict=True):
                 logits[position] = logit
@@ -70,24 +76,32 @@ class OnnxReranker:
         return Relevance(
             relevance=tuple(map(self._calibration.probability, logits)),
             logit=tuple(logits),
-            truncated=tuple(truncated),
+            truncated=tuple(bool(encoding.overflowing) for encoding in encodings),
             unread=tuple(unread),
             query_truncated=query_truncated,
         )
 
-    def _encode(self, query: str, texts: Sequence[str]) -> tuple[list[Encoding], list[bool], bool]:
-        """Pairs in which the question keeps its tokens and the passage is cut."""
+    def _encode(
+        self, query: str, texts: Sequence[str], deadline: float | None
+    ) -> tuple[list[Encoding], bool]:
+        """Pairs in which the question keeps its tokens and the passage is cut; fewer if time is up."""
+        encodings: list[Encoding] = []
+        if is_over(deadline):
+            return encodings, False
+        tokenizer = self._model.tokenizer
+        count = counted_by(tokenizer)
         with self._tokenizing:
-            tokenizer = self._model.tokenizer
-            query, count = cut_question(tokenizer, query, self._max_query_tokens)
-            tokenizer.enable_truncation(self._max_tokens, strategy="only_second")
-            encodings = tokenizer.encode_batch([(query, text) for text in texts])
-            tokenizer.no_truncation()
-        return (
-            encodings,
-            [bool(encoding.overflowing) for encoding in encodings],
-            count > self._max_query_tokens,
-        )
+            query, tokens = cut_question(tokenizer, query, self._max_query_tokens)
+        for block in in_blocks(texts, _BLOCK):
+            with self._tokenizing:
+                parts = [beginning(text, self._max_tokens, count, deadline=deadline) for text in block]
+                tokenizer.enable_truncation(self._max_tokens, strategy="only_second")
+                made = tokenizer.encode_batch([(query, part) for part in parts])
+                tokenizer.no_truncation()
+            if is_over(deadline):
+                break
+            encodings += made
+        return encodings, tokens > self._max_query_tokens
 
     def _logits(self, encodings: Sequence[Encoding]) -> list[float]:
         output = self._model.run(encodings)

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from crossrag.blocks import in_blocks, is_over
 from crossrag.calibration import Calibration
 from crossrag.errors import ModelError
-from crossrag.inference import cut_question
+from crossrag.inference import beginning, counted_by, cut_question
 from crossrag.residual import first_stage_share
 
 from .reading import Reading, Rules, Window
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from crossrag.types import Scores
 
 _MOST_WINDOWS = 16
+_BLOCK = 32_768
+"""Characters that are tokenized between two looks at the clock: some 20 ms."""
 
 
 class Questions:
@@ -76,6 +79,7 @@ class Questions:
         first_stage: Sequence[Scores] | None,
         top_k: int | None,
         batched: Callable[[Sequence[int]], Iterator[list[int]]],
+        deadline: float | None = None,
     ) -> Reading:
         """Begin to read; there must be a text.
 
@@ -85,23 +89,27 @@ class Questions:
             first_stage: One per text; None where the network's own logit is what counts.
             top_k: How many of the best matter.
             batched: Lengths to positions of windows that are read together.
+            deadline: `time.monotonic()` value; where it passes before all is prepared, nothing is read.
 
         Raises:
             ModelError: There are not as many first-stage scores as texts.
         """
         shares = self._shares(query, first_stage, len(texts))
-        windows, truncated, query_truncated = self._windows(query, texts)
+        windows, truncated, query_truncated = self._windows(query, texts, deadline)
         for window in windows:
             window.share = shares[window.text]
-        return Reading(
+        reading = Reading(
             windows,
             len(texts),
             self._rules if first_stage is not None else self._rules_alone,
             top_k=top_k,
             batched=batched,
-            truncated=truncated,
+            truncated=truncated + [False] * (len(texts) - len(truncated)),
             query_truncated=query_truncated,
         )
+        if len(truncated) < len(texts):
+            reading.stop()
+        return reading
 
     def _shares(self, query: str, first_stage: Sequence[Scores] | None, count: int) -> list[float]:
         if first_stage is None:
@@ -113,26 +121,44 @@ class Questions:
             )
         return first_stage_share(self._weights, query, first_stage)
 
-    def _windows(self, query: str, texts: Sequence[str]) -> tuple[list[Window], list[bool], bool]:
-        """Pairs in which the question is kept; of a long passage several, overlapping by a quarter."""
+    def _windows(
+        self, query: str, texts: Sequence[str], deadline: float | None
+    ) -> tuple[list[Window], list[bool], bool]:
+        """Pairs in which the question is kept; of a long passage several, overlapping by a quarter.
+
+        Only of the first texts where the deadline passes meanwhile.
+        """
+        windows: list[Window] = []
+        truncated: list[bool] = []
+        if is_over(deadline):
+            return windows, truncated, False
+        with self._tokenizing:
+            query, count = cut_question(self._folder.tokenizer, query, self._max_query_tokens)
+        room = self._max_tokens - min(count, self._max_query_tokens) - 3
+        for block in in_blocks(texts, _BLOCK):
+            encodings = self._encoded(query, block, room, deadline)
+            # What took too long to prepare may also be only the beginning of what was to be read.
+            if is_over(deadline):
+                break
+            for encoding in encodings:
+                number, more = len(truncated), encoding.overflowing
+                truncated.append(len(more) >= _MOST_WINDOWS)
+                if more:
+                    windows += [_part(number, part) for part in [encoding, *more][:_MOST_WINDOWS]]
+                else:
+                    windows.append(Window(number, encoding))
+        return windows, truncated, count > self._max_query_tokens
+
+    def _encoded(self, query: str, texts: Sequence[str], room: int, deadline: float | None) -> list[Encoding]:
+        """Pairs; nothing is lost of a text but what no window would hold."""
         with self._tokenizing:
             tokenizer = self._folder.tokenizer
-            tokenizer.no_truncation()
-            query, count = cut_question(tokenizer, query, self._max_query_tokens)
-            room = self._max_tokens - min(count, self._max_query_tokens) - 3
+            count = counted_by(tokenizer)
+            parts = [beginning(text, _MOST_WINDOWS * room, count, deadline=deadline) for text in texts]
             tokenizer.enable_truncation(self._max_tokens, stride=room // 4, strategy="only_second")
-            encodings = tokenizer.encode_batch([(query, text) for text in texts])
+            encodings: list[Encoding] = tokenizer.encode_batch([(query, part) for part in parts])
             tokenizer.no_truncation()
-        windows: list[Window] = []
-        truncated = []
-        for number, encoding in enumerate(encodings):
-            more = encoding.overflowing
-            truncated.append(len(more) >= _MOST_WINDOWS)
-            if more:
-                windows += [_part(number, part) for part in [encoding, *more][:_MOST_WINDOWS]]
-            else:
-                windows.append(Window(number, encoding))
-        return windows, truncated, count > self._max_query_tokens
+        return encodings
 
 
 def _part(text: int, encoding: Encoding) -> Window:

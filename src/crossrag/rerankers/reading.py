@@ -235,7 +235,7 @@ def _offsets(windows: Sequence[Window], best: Sequence[Window | None]) -> tuple[
     several = [0] * len(best)
     for window in windows:
         several[window.text] += 1
-    if max(several) == 1:
+    if max(several) <= 1:
         return ()
     return tuple(
         (window.start, window.end) if window and count > 1 else None

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from crossrag.blocks import in_blocks, is_over
 from crossrag.calibration import Calibration
 from crossrag.errors import ModelError
+from crossrag.inference import beginning
 from crossrag.types import Relevance, Scores
 
-_FINGERPRINTED = ("model.safetensors", "config.json", "tokenizer.json", "pytorch_model.bin")
+_FINGERPRINTED = frozenset({".safetensors", ".bin", ".json", ".txt", ".model"})
+"""Endings of weights, however they are cut, of settings, and of words of tokenizers."""
+
+_BLOCK = 32_768
+"""Characters that are tokenized between two looks at the clock."""
 
 
 class SentenceTransformersReranker:
@@ -68,7 +73,9 @@ class SentenceTransformersReranker:
         self._calibration = Calibration()
         # The tokenizer holds how it truncates: two threads must not use it at once.
         self._lock = threading.Lock()
-        self.fingerprint = f"sentence-transformers:{_digest(folder)}"
+        # The same weights say something else in another precision.
+        precision = str(next(self._encoder.parameters()).dtype).removeprefix("torch.")
+        self.fingerprint = f"sentence-transformers-{precision}:{_digest(folder)}"
 
     def score(
         self,
@@ -85,16 +92,21 @@ class SentenceTransformersReranker:
 
     def _score(self, query: str, texts: Sequence[str], deadline: float | None) -> Relevance:
         limit = getattr(self._encoder, "max_seq_length", None) or self._encoder.tokenizer.model_max_length
-        lengths = [len(ids) for ids in self._lengths(query, texts)]
+        if is_over(deadline):
+            return Relevance.of_unread(len(texts))
+        query, query_truncated = self._cut(query, limit)
+        parts, lengths = self._prepared(query, texts, limit, deadline)
+        if len(parts) < len(texts):
+            return Relevance.of_unread(len(texts))
         order = sorted(range(len(texts)), key=lambda position: (position // 256, lengths[position]))
         logits = [math.nan] * len(texts)
         unread = [True] * len(texts)
         for start in range(0, len(order), self._batch_size):
-            if deadline is not None and time.monotonic() >= deadline:
+            if is_over(deadline):
                 break
             batch = order[start : start + self._batch_size]
             said = self._encoder.predict(
-                [(query, texts[position]) for position in batch],
+                [(query, parts[position]) for position in batch],
                 batch_size=self._batch_size,
                 activation_fn=self._identity,
                 show_progress_bar=False,
@@ -106,22 +118,54 @@ class SentenceTransformersReranker:
             logit=tuple(logits),
             truncated=tuple(length > limit for length in lengths),
             unread=tuple(unread),
+            query_truncated=query_truncated,
         )
 
-    def _lengths(self, query: str, texts: Sequence[str]) -> list[list[int]]:
-        if not texts:
-            return []
-        ids: list[list[int]] = self._encoder.tokenizer(
-            [query] * len(texts), list(texts), truncation=False, verbose=False
-        )["input_ids"]
-        return ids
+    def _cut(self, query: str, limit: int) -> tuple[str, bool]:
+        """The question in at most half of the model's length, and whether it had more.
+
+        The encoder cuts whichever is longer, and says nothing: so a question no longer than that stays whole.
+        """
+        tokenizer = self._encoder.tokenizer
+        most = (limit - tokenizer.num_special_tokens_to_add(pair=True)) // 2
+        query = beginning(query, most, self._count)
+        if not getattr(tokenizer, "is_fast", False):
+            # These know no offsets.
+            ids = tokenizer(query, add_special_tokens=False, verbose=False)["input_ids"]
+            return (query, False) if len(ids) <= most else (str(tokenizer.decode(ids[:most])), True)
+        said = tokenizer(query, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        offsets = said["offset_mapping"]
+        return (query, False) if len(offsets) <= most else (query[: offsets[most - 1][1]], True)
+
+    def _prepared(
+        self, query: str, texts: Sequence[str], limit: int, deadline: float | None
+    ) -> tuple[list[str], list[int]]:
+        """What can be read of each text, and how many tokens a pair has; of fewer texts if time is up."""
+        parts: list[str] = []
+        lengths: list[int] = []
+        for block in in_blocks(texts, _BLOCK):
+            cut = [beginning(text, limit, self._count, deadline=deadline) for text in block]
+            said = self._encoder.tokenizer([query] * len(cut), cut, truncation=False, verbose=False)
+            if is_over(deadline):
+                break
+            parts += cut
+            lengths += map(len, said["input_ids"])
+        return parts, lengths
+
+    def _count(self, text: str) -> int:
+        ids = self._encoder.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)
+        return len(ids["input_ids"])
 
 
 def _digest(folder: Path) -> str:
     import hashlib
 
     digest = hashlib.sha256()
-    for name in _FINGERPRINTED:
-        if (folder / name).is_file():
-            digest.update((folder / name).read_bytes())
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in name.parts)
+        if path.suffix in _FINGERPRINTED and path.is_file() and not hidden:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            digest.update(f"{name.as_posix()} {content}\n".encode())
     return digest.hexdigest()[:16]

@@ -62,6 +62,9 @@ class TorchReranker:
         ModelError: The folder is damaged or of another kind, or there is no such device.
     """
 
+    residual = True
+    """Corrects what a first stage says; see `Reranker`."""
+
     def __init__(
         self,
         directory: Path | str,
@@ -101,7 +104,7 @@ class TorchReranker:
         """As `ProgressiveReranker.score`. In bf16 a score may differ in its last digits in other company."""
         if not texts:
             return Relevance.of_nothing()
-        reading = self.begin(query, texts, first_stage=first_stage, top_k=top_k)
+        reading = self.begin(query, texts, first_stage=first_stage, top_k=top_k, deadline=deadline)
         on_their_way: deque[_Said] = deque()
         while not reading.done:
             for batch in reading.batches:
@@ -139,10 +142,16 @@ class TorchReranker:
         *,
         first_stage: Sequence[Scores] | None = None,
         top_k: int | None = None,
+        deadline: float | None = None,
     ) -> Reading:
         """Begin to read, for whoever runs the batches of several questions; there must be a text."""
         return self._questions.begin(
-            query, texts, first_stage=first_stage, top_k=top_k, batched=self._batches
+            query,
+            texts,
+            first_stage=first_stage,
+            top_k=top_k,
+            batched=self._batches,
+            deadline=deadline,
         )
 
     def run(self, windows: Sequence[Window]) -> None:

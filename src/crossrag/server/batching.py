@@ -71,8 +71,9 @@ class Divisible(Protocol):
         *,
         first_stage: Sequence[Scores] | None = None,
         top_k: int | None = None,
+        deadline: float | None = None,
     ) -> Any:
-        """A `Reading`."""
+        """A `Reading`; one that is done, with nothing read, where the deadline passes meanwhile."""
         ...
 
     def run(self, windows: Sequence[Any]) -> None:
@@ -103,6 +104,16 @@ class WaitedFor:
     def fingerprint(self) -> str:
         """The inner one's."""
         return self.inner.fingerprint
+
+    @property
+    def residual(self) -> bool | None:
+        """The inner reranker's; None where it does not say."""
+        return getattr(self.inner, "residual", None)
+
+    @property
+    def exchangeable(self) -> bool:
+        """The inner reranker's."""
+        return getattr(self.inner, "exchangeable", False)
 
     def score(
         self,
@@ -160,6 +171,11 @@ class SharedReranker:
         """The model's: sharing changes no score."""
         return self._model.fingerprint
 
+    @property
+    def residual(self) -> bool | None:
+        """The model's; None where it does not say."""
+        return getattr(self._model, "residual", None)
+
     def score(
         self,
         query: str,
@@ -179,14 +195,17 @@ class SharedReranker:
         ticket = current()
         if ticket is not None:
             ticket.check()
-        reading = self._model.begin(query, texts, first_stage=first_stage, top_k=top_k)
+        reading: Reading = self._model.begin(
+            query, texts, first_stage=first_stage, top_k=top_k, deadline=deadline
+        )
+        if reading.done:
+            return reading.result()
         job = _Job(reading, ticket.key if ticket else "", ticket, deadline)
         self._enqueue(job)
         job.finished.wait()
         if job.error is not None:
             raise job.error
-        result: Relevance = reading.result()
-        return result
+        return reading.result()
 
     def close(self) -> None:
         """Let the worker end; what waits is abandoned."""

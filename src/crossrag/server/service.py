@@ -13,7 +13,7 @@ from weakref import WeakSet
 from crossrag import assembly, calibrating
 from crossrag.errors import ConfigError, IndexMissingError
 from crossrag.pipeline import Rag
-from crossrag.score_cache import CachedReranker
+from crossrag.score_cache import CachedReranker, is_memorable, remembering
 
 from .admission import Admission
 from .auth import Keys
@@ -250,7 +250,8 @@ class Service:
         if model is None:
             return None
         made = shared(model, batch_tokens=self.limits.batch_tokens, ran=self._note_batch)
-        cache = wanted.cache
-        if cache is None and self.limits.score_cache and self._given is None:
-            cache = self.settings.index.path / "scores.sqlite"
-        return made if cache is None else CachedReranker(made, cache.expanduser())
+        if wanted.cache is not None:
+            return remembering(made, wanted.cache)
+        if self.limits.score_cache and self._given is None and is_memorable(model):
+            return CachedReranker(made, self.settings.index.path.expanduser() / "scores.sqlite")
+        return made

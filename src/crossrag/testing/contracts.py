@@ -59,6 +59,8 @@ class RerankerContract:
     """What every Reranker must do; override the fixture `reranker`."""
 
     query = "How do I restore a backup?"
+    limited = False
+    """Whether it reads only so many tokens, and cuts a longer question."""
 
     def first_stage(self, query: str, texts: tuple[str, ...]) -> list[Scores]:
         """Scores for rerankers that are residuals over the first stage."""
@@ -91,6 +93,16 @@ class RerankerContract:
         for position, text in enumerate(TEXTS):
             alone = reranker.score(self.query, [text], first_stage=[scores[position]]).logit
             assert math.isclose(alone[0], together[position], abs_tol=1e-4)
+
+    def test_a_long_question_leaves_room_for_the_passage(self, reranker: Reranker) -> None:
+        """It is the question that is cut, and said to be; passages still tell themselves apart."""
+        query = self.query + " Why?" * 3000
+        texts = (TEXTS[2], TEXTS[1])
+        said = reranker.score(query, texts, first_stage=[Scores(dense=0.1)] * 2)
+        assert said.logit[0] != said.logit[1]
+        assert said.truncated == (False, False)
+        if self.limited:
+            assert said.query_truncated
 
     def test_empty_and_odd_input(self, reranker: Reranker) -> None:
         """No texts give nothing; odd ones give finite scores."""

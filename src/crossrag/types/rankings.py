@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -91,6 +92,18 @@ class Relevance:
     def of_nothing(cls) -> Relevance:
         """What is said of no passages."""
         return cls(relevance=(), logit=(), truncated=(), unread=())
+
+    @classmethod
+    def of_unread(cls, count: int) -> Relevance:
+        """What is said of so many passages for which there was no time at all."""
+        nothing = (math.nan,) * count
+        return cls(
+            relevance=nothing,
+            logit=nothing,
+            truncated=(False,) * count,
+            unread=(True,) * count,
+            hurried=True,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
