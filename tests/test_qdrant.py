@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
 
 from crossrag.errors import ConfigError, FingerprintError, IndexMissingError, StoreError
 from crossrag.stores.edge import EdgeStore
@@ -304,6 +304,55 @@ def test_what_was_begun_beside_is_gone_on_with(server: FakeQdrant) -> None:
             opened(server, fingerprint={"embedder": "other"}, **beside)
         with closing(opened(server, fingerprint=None)) as whatever:
             assert whatever.identity == old.identity
+
+
+def strangers(server: FakeQdrant, *names: str) -> None:
+    for name in names:
+        server.client.create_collection(name, vectors_config={})
+
+
+def collections(server: FakeQdrant) -> set[str]:
+    return {found.name for found in server.client.get_collections().collections}
+
+
+def test_a_name_like_ours_makes_no_collection_ours(server: FakeQdrant) -> None:
+    strangers(server, "docs-1", "docs-2023", "docs-2024")
+    with (
+        closing(opened(server, collection="docs")) as store,
+        closing(opened(server, collection="docs", beside=True)) as new,
+    ):
+        write(store, CHUNKS)
+        assert collections(server) == {"docs-1", "docs-2", "docs-2023", "docs-2024", "docs-2025"}
+        new.take_over()
+        new.take_over()
+        assert collections(server) == {"docs-1", "docs-2023", "docs-2024", "docs-2025"}
+        assert not [one for one in server.asked if one.path == "/collections/docs-1/index"]
+
+
+def test_what_another_index_or_another_alias_has_stays(server: FakeQdrant) -> None:
+    opened(server, collection="docs-2").close()
+    opened(server, collection="docs").close()
+    with closing(opened(server, collection="docs", beside=True)) as left:
+        assert left.identity
+    other = {"crossrag": {}, "crossrag_identity": "f" * 32}
+    server.client.create_collection("docs-50", vectors_config={}, metadata=other)
+    kept = models.CreateAlias(collection_name="docs-1", alias_name="kept")
+    server.client.update_collection_aliases([models.CreateAliasOperation(create_alias=kept)])
+    assert collections(server) == {"docs-2-1", "docs-1", "docs-3", "docs-50"}
+    with closing(opened(server, collection="docs", beside=True)) as new:
+        new.take_over()
+    # Half built for this index and left: gone. Another alias' and another index': there.
+    assert collections(server) == {"docs-2-1", "docs-1", "docs-50", "docs-51"}
+
+
+def test_a_name_that_means_a_strangers_collection_is_not_taken(server: FakeQdrant) -> None:
+    strangers(server, "docs", "theirs")
+    taken = models.CreateAlias(collection_name="theirs", alias_name="named")
+    server.client.update_collection_aliases([models.CreateAliasOperation(create_alias=taken)])
+    for name in ("docs", "named"):
+        with pytest.raises(StoreError, match="not made by crossrag"):
+            opened(server, collection=name, beside=True)
+    assert collections(server) == {"docs", "theirs"}
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a?b", "a#b", "ä", "x" * 101, "a b", "-a", "a\\n"])

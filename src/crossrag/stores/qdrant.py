@@ -161,7 +161,7 @@ class QdrantStore:
         return other
 
     def take_over(self) -> None:
-        """From now on, in one step, the name means this collection; all others under the name are deleted."""
+        """From now on, in one step, the name means this collection; what it takes the place of is deleted."""
         self._collection.point_to(self._name)
 
     def drop(self) -> None:
