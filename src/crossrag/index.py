@@ -241,6 +241,14 @@ class Index:
                 self._pair.check_ours(store)
             yield
 
+    def check_alone(self) -> None:
+        """Before all of it is thrown away or built anew.
+
+        Raises:
+            UsageError: It holds documents of other tenants too.
+        """
+        self._pair.check_alone()
+
     def exchange(self, fresh: Index) -> None:
         """Let searches end, put the index that was built beside in this one's place, let them go on."""
         with self._gate.alone():
@@ -290,7 +298,7 @@ class Index:
 
     def _drop(self) -> None:
         """Throw everything away, unless another process has it open; a damaged index may go."""
-        assembly.check_no_other_tenant(self.settings, self.home)
+        self.check_alone()
         with self._gate.alone():
             self._pair.clear()
             self._counted = None

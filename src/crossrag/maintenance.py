@@ -114,7 +114,7 @@ def reindex(
         StoreError: Documents cannot be read any more; the old index stands.
     """
     with index.only_writer(foreign=True):
-        assembly.check_no_other_tenant(index.settings, index.home)
+        index.check_alone()
         wanted = [_file(*row) for row in manifest.listed(index.home / assembly.manifest_name(index.settings))]
         new = places.beside(index.folder)
         with _built(index, new) as fresh:

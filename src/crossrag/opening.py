@@ -105,6 +105,14 @@ class Pair:
     def check_ours(self, store: Store) -> None:
         """A folder is its owner's; there is nothing to ask."""
 
+    def check_alone(self) -> None:
+        """Before all of it is thrown away or built anew.
+
+        Raises:
+            UsageError: It holds documents of other tenants too.
+        """
+        assembly.check_no_other_tenant(self.settings, self.home)
+
     def leave(self, store: Store) -> None:
         """What this is told is gone; nobody can take an embedded index away."""
 
@@ -213,6 +221,27 @@ class SharedPair(Pair):
                 hint="Ingest where they came from, choose another qdrant.collection, "
                 "or begin anew from here with `crossrag ingest --rebuild PATH`",
             )
+
+    def check_alone(self) -> None:
+        """Ask the server too: what others wrote from elsewhere is not known here.
+
+        Raises:
+            UsageError: The collection holds documents of other tenants too.
+        """
+        super().check_alone()
+        try:
+            meant = cast("SharedStore", assembly.store(self.settings))
+        except IndexMissingError:
+            return
+        try:
+            if others := meant.others():
+                raise UsageError(
+                    f"{assembly.place(self.settings)} holds {others} chunks of other tenants too",
+                    hint="This would throw theirs away: choose another qdrant.collection, "
+                    "or delete theirs first, from where they were ingested",
+                )
+        finally:
+            meant.close()
 
     def leave(self, store: Store) -> None:
         """Open anew what the name means now, since this store's collection is gone."""

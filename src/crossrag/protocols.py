@@ -178,6 +178,10 @@ class SharedStore(Store, Protocol):
         """Of what was opened; no other index under the name has or had it."""
         ...
 
+    def others(self) -> int:
+        """Number of chunks of all other tenants in it."""
+        ...
+
     def take_over(self) -> None:
         """In one step, let the name mean this index; what it meant before is deleted. Can be repeated."""
         ...

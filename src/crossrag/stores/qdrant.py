@@ -244,6 +244,15 @@ class QdrantStore:
             lambda client: client.count(self._name, count_filter=only, exact=True, shard_key_selector=shard),
         ).count
 
+    def others(self) -> int:
+        """Of all other tenants, in whatever shards; points of an earlier crossrag have none."""
+        own = self._dialect.match(TENANT, self.tenant)
+        nobody = models.IsEmptyCondition(is_empty=models.PayloadField(key=TENANT))
+        foreign = models.Filter(must_not=[own, nobody])
+        return self._opened.call(
+            "read", lambda client: client.count(self._name, count_filter=foreign, exact=True)
+        ).count
+
     def flush(self) -> None:
         """Nothing to do: every write was applied and logged when it returned.
 
