@@ -221,6 +221,10 @@ def _upsert(client: QdrantClient, body: bytes, name: str) -> Any:
     return client.upsert(name, models.PointsList.model_validate_json(body).points)
 
 
+def _retrieve(client: QdrantClient, body: bytes, name: str) -> Any:
+    return client.retrieve(name, models.PointRequest.model_validate_json(body).ids, with_payload=True)
+
+
 def _query(client: QdrantClient, body: bytes, name: str) -> Any:
     return client.query_batch_points(name, models.QueryRequestBatch.model_validate_json(body).searches)
 
@@ -267,6 +271,7 @@ _ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
     (_C, "DELETE", lambda client, _, name: client.delete_collection(_own(client, name))),
     (f"{_C}/index", "PUT", _index),
     (f"{_C}/points", "PUT", _upsert),
+    (f"{_C}/points", "POST", _retrieve),
     (f"{_C}/exists", "GET", lambda client, _, name: {"exists": client.collection_exists(name)}),
     (f"{_C}/points/query/batch", "POST", _query),
     (f"{_C}/points/query", "POST", _query_one),

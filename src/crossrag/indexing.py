@@ -105,6 +105,8 @@ class Indexer:
 
     def recover(self) -> int:
         """Remove what a run that was cut short has left behind; how many generations that were."""
+        # A run may have ended between a change of the manifest and the telling of it.
+        self._manifest.tell()
         left = self._manifest.transitions()
         if left:
             known = self._manifest.entries()

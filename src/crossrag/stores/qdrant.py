@@ -19,7 +19,7 @@ from qdrant_client import QdrantClient, models
 from crossrag import filters
 from crossrag.errors import IndexMissingError, StoreError
 from crossrag.filters import AnyOf, Equals, Filter
-from crossrag.types import Chunk, Rankings, SparseVector, StoredPoint, Where
+from crossrag.types import Chunk, Rankings, SparseVector, StoredPoint, View, Where
 
 from . import points
 from .conditions import translate
@@ -27,6 +27,7 @@ from .patience import Patience
 from .points import SPARSE, TENANT, Scored
 from .qdrant_collection import Collection, Found, Quantization, Shape
 from .qdrant_connection import Connection, Server
+from .qdrant_ledger import NOBODY, Ledger
 from .qdrant_points import ClientDialect, batches
 from .qdrant_shards import TenantShards
 
@@ -130,6 +131,7 @@ class QdrantStore:
             # Its own name: what the alias means may change between two requests.
             self._name, self._identity, self._indexed, custom = found
             self._shards = TenantShards(lambda: self._opened, self._name, custom=custom)
+            self._ledger = Ledger(lambda: self._opened, self._name, self._shards, self._consistency)
         except BaseException:
             self.close()
             raise
@@ -244,9 +246,17 @@ class QdrantStore:
             lambda client: client.count(self._name, count_filter=only, exact=True, shard_key_selector=shard),
         ).count
 
+    def view(self) -> View:
+        """What this tenant's writer told last; one request, by id."""
+        return self._ledger.read(self.tenant)
+
+    def tell(self, view: View) -> None:
+        """One request, which exchanges one point."""
+        self._ledger.write(self.tenant, view)
+
     def others(self) -> int:
         """Of all other tenants, in whatever shards; points of an earlier crossrag have none."""
-        own = self._dialect.match(TENANT, self.tenant)
+        own = self._dialect.match_any(TENANT, (self.tenant, NOBODY))
         nobody = models.IsEmptyCondition(is_empty=models.PayloadField(key=TENANT))
         foreign = models.Filter(must_not=[own, nobody])
         return self._opened.call(
