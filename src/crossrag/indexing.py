@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from .errors import LoadError, ModelError
 from .manifest import Entry, Manifest
+from .protocols import SharedStore
 from .types import Chunk, Failure, IngestReport, StoredPoint
 
 if TYPE_CHECKING:
@@ -159,8 +160,11 @@ class Indexer:
             chunks=tally.chunks,
             embedded=tally.embedded,
             seconds=time.perf_counter() - started,
-            notices=tuple(tally.notices),
+            notices=(*tally.notices, *self._told()),
         )
+
+    def _told(self) -> Sequence[str]:
+        return self._store.notices if isinstance(self._store, SharedStore) else ()
 
     def _check_models(self) -> None:
         own = (self._embedder.fingerprint, self._sparse_encoder.fingerprint)

@@ -189,6 +189,11 @@ class SharedStore(Store, Protocol):
         """Of what was opened; no other index under the name has or had it."""
         ...
 
+    @property
+    def notices(self) -> Sequence[str]:
+        """What could not be had while it was written, in words."""
+        ...
+
     def view(self) -> View:
         """What searches from elsewhere must leave out; where nobody has told, nothing."""
         ...

@@ -27,6 +27,7 @@ from .patience import Patience
 from .points import SPARSE, TENANT, Scored
 from .qdrant_collection import Collection, Found, Quantization, Shape
 from .qdrant_connection import Connection, Server
+from .qdrant_indexes import Indexes
 from .qdrant_ledger import NOBODY, Ledger
 from .qdrant_points import ClientDialect, batches
 from .qdrant_shards import TenantShards
@@ -123,18 +124,24 @@ class QdrantStore:
         self._consistency = _CONSISTENCY[read_consistency]
         self._connection: Connection | None = Connection(server, client)
         try:
-            made = identity or uuid4().hex
             self._collection = Collection(
-                self._opened, collection, shape=shape, fingerprint=fingerprint, identity=made
+                self._opened,
+                collection,
+                shape=shape,
+                fingerprint=fingerprint,
+                identity=identity or uuid4().hex,
             )
-            found = self._found(create=create, beside=beside)
-            # Its own name: what the alias means may change between two requests.
-            self._name, self._identity, self._indexed, custom = found
-            self._shards = TenantShards(lambda: self._opened, self._name, custom=custom)
-            self._ledger = Ledger(lambda: self._opened, self._name, self._shards, self._consistency)
+            self._attend(self._found(create=create, beside=beside))
         except BaseException:
             self.close()
             raise
+
+    def _attend(self, found: Found) -> None:
+        # Its own name: what the alias means may change between two requests.
+        self._name, self._identity = found.name, found.identity
+        self._indexes = Indexes(self._collection, found)
+        self._shards = TenantShards(lambda: self._opened, self._name, custom=found.custom)
+        self._ledger = Ledger(lambda: self._opened, self._name, self._shards, self._consistency)
 
     def _found(self, *, create: bool, beside: bool) -> Found:
         if beside:
@@ -174,9 +181,7 @@ class QdrantStore:
         self, chunks: Sequence[Chunk], dense: NDArray[np.float32], sparse: Sequence[SparseVector]
     ) -> None:
         """Write chunks in batches below 5 MB; each has been applied when the next one is sent."""
-        for path, kind in points.new_indexes(chunks, self._indexed).items():
-            self._collection.create_index(path, kind, name=self._name)
-            self._indexed[path] = kind
+        self._indexes.make(chunks)
         for batch in batches(chunks, dense, sparse, self.tenant):
             self._write(batch)
 
@@ -245,6 +250,11 @@ class QdrantStore:
             "read",
             lambda client: client.count(self._name, count_filter=only, exact=True, shard_key_selector=shard),
         ).count
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Indexes that could not be had."""
+        return self._indexes.notices
 
     def view(self) -> View:
         """What this tenant's writer told last; one request, by id."""
@@ -318,7 +328,7 @@ class QdrantStore:
         """The filter of every read and delete: this tenant's points, and of these what is asked for."""
         must: list[Any] = [self._dialect.match(TENANT, self.tenant)]
         if tree is not None:
-            must.append(translate(tree, self._dialect))
+            must.append(translate(tree, self._indexes.dialect()))
         if ids is not None:
             must.append(models.HasIdCondition(has_id=sorted(ids)))
         without = [translate(AnyOf("generation", tuple(sorted(hidden))), self._dialect)] if hidden else None

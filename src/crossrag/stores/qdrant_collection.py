@@ -15,7 +15,7 @@ from qdrant_client import models
 
 from crossrag.errors import ConfigError, IndexMissingError, StoreError
 
-from .points import DENSE, SPARSE, STANDING_INDEXES, TENANT, check_fingerprint
+from .points import DENSE, SERVED_INDEXES, SPARSE, TENANT, check_fingerprint
 from .qdrant_connection import Connection, DeniedError, ExistsError, MissingError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -52,6 +52,10 @@ class Found(NamedTuple):
     """Payload path -> type, of those that it has."""
     custom: bool = False
     """Whether it is laid out by shard keys."""
+    strict: bool = False
+    """Whether it refuses filters on what has no index."""
+    most: int | None = None
+    """Payload indexes that it may have; None where it says nothing."""
 
 
 class Collection:
@@ -112,13 +116,26 @@ class Collection:
             )
         return self._look(physical)
 
+    def look(self, physical: str) -> Found:
+        """A collection by its own name."""
+        return self._look(physical)[0]
+
     def _look(self, physical: str) -> tuple[Found, Mapping[str, Any]]:
         """A collection, and all that it says of itself."""
         found = self._connection.call("open", lambda client: client.get_collection(physical))
         said = found.config.metadata or {}
         indexes = {path: str(info.data_type) for path, info in (found.payload_schema or {}).items()}
         custom = found.config.params.sharding_method == models.ShardingMethod.CUSTOM
-        return Found(physical, str(said.get(_IDENTITY, "")), indexes, custom), said
+        rules = found.config.strict_mode_config
+        rules = rules if rules is not None and rules.enabled else models.StrictModeConfigOutput()
+        return Found(
+            physical,
+            str(said.get(_IDENTITY, "")),
+            indexes,
+            custom,
+            strict=rules.unindexed_filtering_retrieve is False,
+            most=rules.max_payload_index_count,
+        ), said
 
     def _checked(self, looked: tuple[Found, Mapping[str, Any]]) -> Found:
         found, said = looked
@@ -175,7 +192,7 @@ class Collection:
             # Made by a try whose answer was lost, or by another process just now; or by a stranger long ago.
             if not self._is_made_by_crossrag(name):
                 return False
-        for path, kind in STANDING_INDEXES.items():
+        for path, kind in SERVED_INDEXES.items():
             self.create_index(path, kind, name=name)
         return True
 

@@ -29,7 +29,13 @@ OLDEST_SERVER = (1, 19)
 
 _PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 _KEY_HINT = "Set qdrant.api_key, or QDRANT_API_KEY in the environment, to the server's own"
+_UNINDEXED = "Index required but not found"
+_UNINDEXED_HINT = (
+    "The collection is in strict mode, which refuses filters on keys without an index: make a payload index "
+    "over this key, of a type that is named, or allow unindexed_filtering_retrieve there"
+)
 _STATUS_OF_GRPC = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.UNAUTHENTICATED: 401,
     grpc.StatusCode.PERMISSION_DENIED: 403,
     grpc.StatusCode.NOT_FOUND: 404,
@@ -45,6 +51,10 @@ class MissingError(IndexMissingError):
 
 class DeniedError(StoreError):
     """The key may not do this."""
+
+
+class RefusedError(StoreError):
+    """The server does not do this, however often it is asked."""
 
 
 class ExistsError(StoreError):
@@ -135,7 +145,9 @@ class Connection:
         )
 
     def _by_status(self, verb: str, status: int, said: str, wait: float | None = None) -> Trouble:
+        older = ".".join(map(str, OLDEST_SERVER))
         kinds: dict[int, tuple[type[StoreError], str]] = {
+            400: (RefusedError, f"`crossrag doctor` says whether the server is too old (needs {older})"),
             401: (StoreError, _KEY_HINT),
             403: (DeniedError, f"The key may not do this. {_KEY_HINT}"),
             404: (
@@ -147,7 +159,8 @@ class Connection:
         }
         if status == 400 and "already exists" in said:
             status = 409
-        older = ".".join(map(str, OLDEST_SERVER))
+        if status == 400 and _UNINDEXED in said:
+            kinds[400] = RefusedError, _UNINDEXED_HINT
         kind, hint = kinds.get(
             status, (StoreError, f"`crossrag doctor` says whether the server is too old (needs {older})")
         )

@@ -1,6 +1,6 @@
 """What readers without the owner's folder leave out: one point without vectors for each tenant.
 
-It is one point, so it is exchanged in one step; it lies beside the passages, so whoever may read them reads it.
+It is one point, so it is exchanged in one step; it lies beside the passages, so whoever reads them reads it.
 Its tenant is none that anybody can have, so no search, scan or count of a tenant meets it.
 """
 
