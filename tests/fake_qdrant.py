@@ -61,6 +61,8 @@ class FakeQdrant:
     """Collection -> path -> type, of the payload indexes that were made."""
     strict: bool = False
     """Whether filters on what has no index are refused, as Qdrant Cloud does."""
+    statuses: list[str] = field(default_factory=list)
+    """What the next writes of points answer in place of `completed`."""
     most_indexes: int = 100
     """Of one collection in strict mode."""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -137,6 +139,9 @@ class FakeQdrant:
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         status, answer = self._answer(method, path, body)
+        write = re.fullmatch(f"{_C}/points(/delete)?", path) and (method == "PUT" or path.endswith("/delete"))
+        if status == 200 and write and self.statuses:
+            answer["result"]["status"] = self.statuses.pop(0)
         if status == 200 and method == "GET" and (found := re.fullmatch(_C, path)):
             self.described(found[1], answer["result"])
         return status, answer

@@ -218,9 +218,45 @@ def test_a_server_that_stays_down_is_given_up_in_time(server: FakeQdrant) -> Non
         server.faults["/points"] = [Fault("status", 503)] * 50
         started = time.monotonic()
         with pytest.raises(StoreError, match=r"says 503: as ordered.*crossrag doctor"):
-            write(store, CHUNKS)
+            store.count()
         assert time.monotonic() - started < 5
         assert len(server.faults["/points"]) == 46
+
+
+def test_a_write_outlives_a_restart_until_the_deadline(server: FakeQdrant) -> None:
+    with closing(opened(server, max_retries=1, deadline=30.0)) as store:
+        server.faults["/points"] = [Fault("status", 503), Fault("cut")] * 2
+        write(store, CHUNKS)
+        assert (server.faults["/points"], store.count()) == ([], len(CHUNKS))
+        server.faults["/points/scroll"] = [Fault("status", 503)] * 3
+        assert len(list(store.scan(with_vectors=True))) == len(CHUNKS), "as an ingestion reads"
+    with closing(opened(server, max_retries=1, deadline=1.0)) as hasty:
+        server.faults["/points"] = [Fault("status", 503)] * 50
+        started = time.monotonic()
+        with pytest.raises(StoreError, match=r"says 503"):
+            write(hasty, CHUNKS)
+        assert time.monotonic() - started < 2
+    with closing(opened(server, max_retries=0)) as store:
+        server.faults["/points"] = [Fault("status", 503)] * 50
+        with pytest.raises(StoreError, match=r"says 503"):
+            write(store, CHUNKS)
+        assert len(server.faults["/points"]) == 49
+
+
+@pytest.mark.parametrize("status", ["acknowledged", "wait_timeout"])
+def test_a_write_that_is_logged_and_not_applied_is_written_again(server: FakeQdrant, status: str) -> None:
+    with closing(opened(server)) as store:
+        server.statuses = [status, status]
+        write(store, CHUNKS)
+        tries = [one for one in server.asked if (one.method, one.path[-7:]) == ("PUT", "/points")]
+        assert (len(tries), store.count()) == (3, len(CHUNKS))
+        server.statuses = [status]
+        store.delete_document("doc")
+        assert (server.statuses, store.count()) == ([], 0)
+    with closing(opened(server, deadline=1.0)) as hasty:
+        server.statuses = [status] * 50
+        with pytest.raises(StoreError, match=rf"{status}, and not applied yet.*load and log"):
+            write(hasty, CHUNKS)
 
 
 def test_a_wait_beyond_the_deadline_is_not_begun(server: FakeQdrant) -> None:

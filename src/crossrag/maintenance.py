@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import assembly, files, manifest, places, planning, verifying
-from .errors import FingerprintError, StoreError, UsageError
+from .errors import DamagedError, FingerprintError, IndexMissingError, StoreError, UsageError
 from .files import File
 
 if TYPE_CHECKING:
@@ -136,9 +136,14 @@ def _built(index: Index, folder: Path) -> Iterator[Index]:
     fresh = index.beside(folder)
     try:
         fresh.indexer()
-    except (FingerprintError, StoreError):
+    except (FingerprintError, IndexMissingError, DamagedError):
         fresh.close()
         shutil.rmtree(folder, ignore_errors=True)
+    except StoreError as error:
+        # It may pass, and hours of work with it.
+        fresh.close()
+        error.hint += f"; if it stays so, delete {folder}, which is half built, and run the command again"
+        raise
     try:
         yield fresh
     finally:

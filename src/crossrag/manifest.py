@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import FingerprintError, StoreError, StoreLockedError
+from .errors import DamagedError, FingerprintError, StoreError, StoreLockedError
 from .types import View
 
 _VERSION = 2
@@ -245,7 +245,10 @@ class Manifest:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(
+            # What is busy, full or forbidden is an OperationalError; what is no database is its parent alone.
+            broken = type(error) is sqlite3.DatabaseError
+            kind = DamagedError if broken else StoreError
+            raise kind(
                 f"{self._path} cannot be used: {error}",
                 hint="Check space and permissions; `crossrag ingest --rebuild PATH` makes a damaged one anew",
             ) from error

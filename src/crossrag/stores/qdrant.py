@@ -237,7 +237,7 @@ class QdrantStore:
         shard = self._shard
         kept = () if keep_generation is None else (keep_generation,)
         doomed = models.FilterSelector(filter=self._only(Equals("document_id", document_id), hidden=kept))
-        self._opened.call(
+        self._opened.call_long(
             "write to",
             lambda client: client.delete(self._name, doomed, wait=True, shard_key_selector=shard),
         )
@@ -299,7 +299,7 @@ class QdrantStore:
 
     def _write(self, batch: list[models.PointStruct]) -> None:
         shard = self._shard
-        self._opened.call(
+        self._opened.call_long(
             "write to",
             lambda client: client.upsert(self._name, batch, wait=True, shard_key_selector=shard),
         )
@@ -308,7 +308,9 @@ class QdrantStore:
         self, only: models.Filter, count: int, offset: str | None, *, with_vectors: bool
     ) -> tuple[list[models.Record], Any]:
         shard = self._shard
-        return self._opened.call(
+        # With their vectors points are read to be written again, by what may take its time.
+        call = self._opened.call_long if with_vectors else self._opened.call
+        return call(
             "read",
             lambda client: client.scroll(
                 self._name,

@@ -187,7 +187,9 @@ class Collection:
     def create_physical(self, name: str) -> bool:
         """With all indexes; what crossrag made there already stays. False where a stranger has the name."""
         try:
-            self._connection.call("write to", lambda client: client.create_collection(name, **self._layout()))
+            self._connection.call_long(
+                "write to", lambda client: client.create_collection(name, **self._layout())
+            )
         except ExistsError:
             # Made by a try whose answer was lost, or by another process just now; or by a stranger long ago.
             if not self._is_made_by_crossrag(name):
@@ -224,7 +226,7 @@ class Collection:
     def create_index(self, path: str, kind: str, *, name: str = "") -> None:
         """One payload index; made of what is stored already, too. Servers want the collection's own name."""
         target = name if name and name != self.name else self.physical() or self.name
-        self._connection.call(
+        self._connection.call_long(
             "write to",
             lambda client: client.create_payload_index(
                 target, field_name=path, field_schema=_schema(kind), wait=True
@@ -292,7 +294,7 @@ class Collection:
                 create_alias=models.CreateAlias(collection_name=physical, alias_name=self.name)
             )
         )
-        self._connection.call(
+        self._connection.call_long(
             "write to",
             lambda client: client.update_collection_aliases(change_aliases_operations=operations),
         )
@@ -304,7 +306,7 @@ class Collection:
             return
         if physical != self.name:
             gone = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=self.name))
-            self._connection.call(
+            self._connection.call_long(
                 "write to", lambda client: client.update_collection_aliases(change_aliases_operations=[gone])
             )
         self._delete(physical)
@@ -332,7 +334,7 @@ class Collection:
         return [name for name in self._names() if self._number(name)]
 
     def _delete(self, name: str) -> None:
-        self._connection.call("write to", lambda client: client.delete_collection(name))
+        self._connection.call_long("write to", lambda client: client.delete_collection(name))
 
     def _number(self, name: str) -> int:
         """`crossrag-12` is 12; anything else 0."""

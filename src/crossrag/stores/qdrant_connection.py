@@ -9,12 +9,12 @@ import json
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import grpc
 import httpx
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
@@ -43,6 +43,10 @@ _STATUS_OF_GRPC = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
     grpc.StatusCode.INTERNAL: 500,
 }
+
+
+class _NotAppliedError(Exception):
+    """The server has logged a write and not done it, though it was told to wait."""
 
 
 class MissingError(IndexMissingError):
@@ -110,18 +114,42 @@ class Connection:
         self._client = client or _client(server)
 
     def call(self, verb: str, work: Callable[[QdrantClient], Result]) -> Result:
-        """What `work` returns.
+        """What `work` returns; somebody may wait for it, so it is given up after a few tries.
 
         Raises:
             StoreError: It failed and could not be mended by trying again.
         """
-        return self.server.patience.call(lambda: work(self._client), lambda error: self._explain(verb, error))
+        return self._tried(self.server.patience, verb, work)
+
+    def call_long(self, verb: str, work: Callable[[QdrantClient], Result]) -> Result:
+        """The same for work of an ingestion, which outlives a server's restart: until the deadline.
+
+        What is written must have been applied when it returns.
+
+        Raises:
+            StoreError: It failed, and went on failing.
+        """
+        patience = self.server.patience
+
+        def applied(client: QdrantClient) -> Result:
+            result = work(client)
+            if isinstance(result, models.UpdateResult) and result.status != models.UpdateStatus.COMPLETED:
+                raise _NotAppliedError(f"the write is {result.status}, and not applied yet")
+            return result
+
+        # Who wants no further tries at all wants none here either.
+        return self._tried(replace(patience, retries=None) if patience.retries else patience, verb, applied)
+
+    def _tried(self, patience: Patience, verb: str, work: Callable[[QdrantClient], Result]) -> Result:
+        return patience.call(lambda: work(self._client), lambda error: self._explain(verb, error))
 
     def close(self) -> None:
         """Closing twice is fine."""
         self._client.close()
 
     def _explain(self, verb: str, error: Exception) -> Trouble:  # noqa: PLR0911 - one line for each kind
+        if isinstance(error, _NotAppliedError):
+            return Trouble(self._error(verb, str(error), "Look at the server's load and log"), passing=True)
         if isinstance(error, ResourceExhaustedResponse):
             return self._by_status(verb, 429, str(error), float(error.retry_after_s))
         if isinstance(error, UnexpectedResponse):

@@ -70,7 +70,7 @@ class Ledger:
             # An import may begin a million generations; that nothing is to be seen says all of them.
             said["hidden"] = []
         point = models.PointStruct(id=_id(tenant), vector={}, payload={TENANT: NOBODY, _LEDGER: said})
-        self._connection().call(
+        self._connection().call_long(
             "write to",
             lambda client: client.upsert(self._name, [point], wait=True, shard_key_selector=shard),
         )
