@@ -61,6 +61,8 @@ class FakeQdrant:
     """Collection -> path -> type, of the payload indexes that were made."""
     strict: bool = False
     """Whether filters on what has no index are refused, as Qdrant Cloud does."""
+    single: bool = False
+    """Whether it is a node by itself, which has no shard keys."""
     statuses: list[str] = field(default_factory=list)
     """What the next writes of points answer in place of `completed`."""
     most_indexes: int = 100
@@ -150,6 +152,8 @@ class FakeQdrant:
         if path == "/":
             return 200, {"title": "qdrant - vector search engine", "version": self.version}
         if found := re.fullmatch(f"{_C}(/.*)?", path):
+            if self.single and found[2] == "/shards":
+                return _refused("Distributed mode disabled")
             answered = self.indexed(method, found[1], found[2] or "", body)
             answered = answered or self.sharded(method, found[1], found[2] or "", body)
             if answered is not None:

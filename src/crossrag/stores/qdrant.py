@@ -59,8 +59,8 @@ class QdrantStore:
         timeout: Seconds for one request.
         deadline: Seconds after which nothing is tried again.
         max_retries: Further tries.
-        shard_number: Of a new collection; None leaves it to the server, and so below.
-        replication_factor: Copies of each shard.
+        shard_number: Of a new collection; None is one, on which alone scores are those of other stores.
+        replication_factor: Copies of each shard; None leaves it to the server, and so below.
         write_consistency_factor: Copies that must have a write before it counts.
         read_consistency: Copies that a read asks: `one`, `majority`, `quorum` or `all`.
         tenant_shards: Whether a new collection has shards of its own for each tenant.

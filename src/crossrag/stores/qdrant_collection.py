@@ -26,7 +26,7 @@ Quantization = Literal["none", "scalar", "binary"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """How a new collection is laid out; None leaves it to the server."""
+    """How a new collection is laid out; None leaves it to the server, but for the shards: one."""
 
     dimension: int
     shard_number: int | None = None
@@ -212,7 +212,8 @@ class Collection:
         return {
             "vectors_config": {DENSE: dense},
             "sparse_vectors_config": {SPARSE: sparse},
-            "shard_number": shape.shard_number,
+            # A cluster's own default is one for each node; how rare a term is is counted in each by itself.
+            "shard_number": shape.shard_number or 1,
             "sharding_method": models.ShardingMethod.CUSTOM if shape.tenant_shards else None,
             "replication_factor": shape.replication_factor,
             "write_consistency_factor": shape.write_consistency_factor,
