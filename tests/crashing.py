@@ -42,7 +42,7 @@ POINTS: dict[type | Any, tuple[str, ...]] = {
     places: ("switch", "sweep", "clear", "_flush_folder"),
 }
 SERVED: dict[type | Any, tuple[str, ...]] = {
-    QdrantStore: ("upsert", "delete_document", "take_over", "close"),
+    QdrantStore: ("tell", "upsert", "delete_document", "take_over", "close"),
     Collection: ("create_physical", "create_index", "_move", "_delete"),
     Manifest: ("begin", "flip", "close"),
     places: ("identify", "switch", "sweep", "_flush_folder"),

@@ -57,6 +57,16 @@ class FakeQdrant:
     """Of the collections that were made, as they were asked for."""
     shards: dict[str, list[str]] = field(default_factory=dict)
     """Shard keys of the collections that are laid out by them."""
+    indexes: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Collection -> path -> type, of the payload indexes that were made."""
+    strict: bool = False
+    """Whether filters on what has no index are refused, as Qdrant Cloud does."""
+    single: bool = False
+    """Whether it is a node by itself, which has no shard keys."""
+    statuses: list[str] = field(default_factory=list)
+    """What the next writes of points answer in place of `completed`."""
+    most_indexes: int = 100
+    """Of one collection in strict mode."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fault(self, request: str) -> Fault | None:
@@ -88,15 +98,64 @@ class FakeQdrant:
             result = True
         elif rest.startswith("/points"):
             wanted = {one.get("shard_key") for one in asked.get("searches", [asked])}
-            if not wanted <= set(keys):
+            # What asks for no key reads all shards.
+            reads = {"/points/count", "/points/scroll", "/points"} if method == "POST" else set()
+            if not wanted <= set(keys) and not (wanted == {None} and rest in reads):
                 return 400, {"status": {"error": f"no shard keys {wanted}"}, "time": 0.0}
         return None if result is None else (200, {"result": result, "status": "ok", "time": 0.0})
 
+    def indexed(self, method: str, name: str, rest: str, body: bytes) -> tuple[int, Any] | None:
+        """Payload indexes, of which a client in memory has none; and strict mode, which insists on them."""
+        name = next(
+            (one.collection_name for one in self.client.get_aliases().aliases if one.alias_name == name), name
+        )
+        made = self.indexes.setdefault(name, {})
+        asked = json.loads(body) if body else {}
+        if (method, rest) == ("DELETE", ""):
+            self.indexes.pop(name)
+        elif (method, rest) == ("PUT", "/index") and self.client.collection_exists(name):
+            if self.strict and asked["field_name"] not in made and len(made) >= self.most_indexes:
+                return _refused(f"Collection already has the maximum number of payload indices ({len(made)})")
+            schema = asked["field_schema"]
+            made[asked["field_name"]] = schema if isinstance(schema, str) else schema["type"]
+        elif self.strict and rest.startswith("/points"):
+            for path, kind in _named(asked):
+                if made.get(path) != kind:
+                    return _refused(
+                        f'Index required but not found for "{path}" of one of the following types: [{kind}].'
+                        " Help: Create an index for this key or use a different filter."
+                    )
+        return None
+
+    def described(self, name: str, answer: dict[str, Any]) -> None:
+        """What a collection says of its indexes and of strict mode."""
+        made = self.indexes.get(name, {})
+        answer["payload_schema"] = {path: {"data_type": kind, "points": 0} for path, kind in made.items()}
+        if self.strict:
+            answer["config"]["strict_mode_config"] = {
+                "enabled": True,
+                "unindexed_filtering_retrieve": False,
+                "unindexed_filtering_update": False,
+                "max_payload_index_count": self.most_indexes,
+            }
+
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
+        status, answer = self._answer(method, path, body)
+        write = re.fullmatch(f"{_C}/points(/delete)?", path) and (method == "PUT" or path.endswith("/delete"))
+        if status == 200 and write and self.statuses:
+            answer["result"]["status"] = self.statuses.pop(0)
+        if status == 200 and method == "GET" and (found := re.fullmatch(_C, path)):
+            self.described(found[1], answer["result"])
+        return status, answer
+
+    def _answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         if path == "/":
             return 200, {"title": "qdrant - vector search engine", "version": self.version}
         if found := re.fullmatch(f"{_C}(/.*)?", path):
-            answered = self.sharded(method, found[1], found[2] or "", body)
+            if self.single and found[2] == "/shards":
+                return _refused("Distributed mode disabled")
+            answered = self.indexed(method, found[1], found[2] or "", body)
+            answered = answered or self.sharded(method, found[1], found[2] or "", body)
             if answered is not None:
                 return answered
         for pattern, verb, work in _ROUTES:
@@ -194,6 +253,27 @@ def _plain(result: Any) -> Any:
     return result
 
 
+def _refused(why: str) -> tuple[int, Any]:
+    return 400, {"status": {"error": f"Bad request: {why}"}, "time": 0.0}
+
+
+def _named(asked: Any) -> Iterator[tuple[str, str]]:
+    """Path and type of index, of every condition on a field, wherever it stands."""
+    if isinstance(asked, list):
+        for part in asked:
+            yield from _named(part)
+    elif isinstance(asked, dict) and isinstance(asked.get("key"), str):
+        if bounds := asked.get("range"):
+            dates = any(isinstance(bound, str) for bound in bounds.values())
+            yield asked["key"], "datetime" if dates else "float"
+        elif "match" in asked:
+            yield asked["key"], "keyword"
+    elif isinstance(asked, dict):
+        for name, part in asked.items():
+            if name not in {"payload", "points", "vector"}:
+                yield from _named(part)
+
+
 def _own(client: QdrantClient, name: str) -> str:
     """A collection's own name, no alias."""
     if name not in {found.name for found in client.get_collections().collections}:
@@ -217,6 +297,10 @@ def _index(client: QdrantClient, body: bytes, name: str) -> Any:
 
 def _upsert(client: QdrantClient, body: bytes, name: str) -> Any:
     return client.upsert(name, models.PointsList.model_validate_json(body).points)
+
+
+def _retrieve(client: QdrantClient, body: bytes, name: str) -> Any:
+    return client.retrieve(name, models.PointRequest.model_validate_json(body).ids, with_payload=True)
 
 
 def _query(client: QdrantClient, body: bytes, name: str) -> Any:
@@ -265,6 +349,7 @@ _ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
     (_C, "DELETE", lambda client, _, name: client.delete_collection(_own(client, name))),
     (f"{_C}/index", "PUT", _index),
     (f"{_C}/points", "PUT", _upsert),
+    (f"{_C}/points", "POST", _retrieve),
     (f"{_C}/exists", "GET", lambda client, _, name: {"exists": client.collection_exists(name)}),
     (f"{_C}/points/query/batch", "POST", _query),
     (f"{_C}/points/query", "POST", _query_one),

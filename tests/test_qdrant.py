@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
 
 from crossrag.errors import ConfigError, FingerprintError, IndexMissingError, StoreError
 from crossrag.stores.edge import EdgeStore
@@ -74,12 +74,28 @@ def test_all_stores_give_the_same_ids_in_the_same_order(tmp_path: Path) -> None:
     print(f"seed {SEED}")
     edge = EdgeStore(tmp_path, create=True, **MADE)
     local = QdrantStore("http://127.0.0.1:6333", client=QdrantClient(":memory:"), create=True, **MADE)
-    with closing(edge), closing(local), real_server() as real:
-        stores: list[Store] = [MemoryStore(), edge, local, *real]
-        for step in range(300):
-            _operate(chance, stores, step)
-        assert len({store.count() for store in stores}) == 1
-        assert stores[0].count() > 20
+    with closing(edge), closing(local), fake_qdrant() as served:
+        served.strict = True
+        over_http = QdrantStore(served.url, create=True, **MADE)
+        with closing(over_http):
+            _agree_for(300, chance, [MemoryStore(), edge, local, over_http])
+
+
+@pytest.mark.skipif(
+    "QDRANT_URL" not in os.environ,
+    reason="NO REAL SERVER TESTED: set QDRANT_URL to one that may be written to",
+)
+def test_a_real_server_gives_the_same_ids_in_the_same_order() -> None:
+    chance = random.Random(SEED)  # noqa: S311 - tests, not secrets
+    with real_server() as real:
+        _agree_for(300, chance, [MemoryStore(), real])
+
+
+def _agree_for(steps: int, chance: random.Random, stores: list[Store]) -> None:
+    for step in range(steps):
+        _operate(chance, stores, step)
+    assert len({store.count() for store in stores}) == 1
+    assert stores[0].count() > 20
 
 
 @pytest.mark.stress
@@ -96,17 +112,14 @@ def test_two_hundred_thousand_operations_agree(tmp_path: Path) -> None:
 
 
 @contextmanager
-def real_server() -> Iterator[list[Store]]:
-    """The server at QDRANT_URL, if there is one; what is made there is thrown away."""
-    if "QDRANT_URL" not in os.environ:
-        yield []
-        return
+def real_server() -> Iterator[Store]:
+    """The server at QDRANT_URL; what is made there is thrown away."""
     grpc = os.environ.get("QDRANT_GRPC") == "1"
     name = f"crossrag-test-{uuid4().hex}"
     with closing(
         QdrantStore(os.environ["QDRANT_URL"], collection=name, create=True, grpc=grpc, **MADE)
     ) as store:
-        yield [store]
+        yield store
         store.drop()
 
 
@@ -218,9 +231,45 @@ def test_a_server_that_stays_down_is_given_up_in_time(server: FakeQdrant) -> Non
         server.faults["/points"] = [Fault("status", 503)] * 50
         started = time.monotonic()
         with pytest.raises(StoreError, match=r"says 503: as ordered.*crossrag doctor"):
-            write(store, CHUNKS)
+            store.count()
         assert time.monotonic() - started < 5
         assert len(server.faults["/points"]) == 46
+
+
+def test_a_write_outlives_a_restart_until_the_deadline(server: FakeQdrant) -> None:
+    with closing(opened(server, max_retries=1, deadline=30.0)) as store:
+        server.faults["/points"] = [Fault("status", 503), Fault("cut")] * 2
+        write(store, CHUNKS)
+        assert (server.faults["/points"], store.count()) == ([], len(CHUNKS))
+        server.faults["/points/scroll"] = [Fault("status", 503)] * 3
+        assert len(list(store.scan(with_vectors=True))) == len(CHUNKS), "as an ingestion reads"
+    with closing(opened(server, max_retries=1, deadline=1.0)) as hasty:
+        server.faults["/points"] = [Fault("status", 503)] * 50
+        started = time.monotonic()
+        with pytest.raises(StoreError, match=r"says 503"):
+            write(hasty, CHUNKS)
+        assert time.monotonic() - started < 2
+    with closing(opened(server, max_retries=0)) as store:
+        server.faults["/points"] = [Fault("status", 503)] * 50
+        with pytest.raises(StoreError, match=r"says 503"):
+            write(store, CHUNKS)
+        assert len(server.faults["/points"]) == 49
+
+
+@pytest.mark.parametrize("status", ["acknowledged", "wait_timeout"])
+def test_a_write_that_is_logged_and_not_applied_is_written_again(server: FakeQdrant, status: str) -> None:
+    with closing(opened(server)) as store:
+        server.statuses = [status, status]
+        write(store, CHUNKS)
+        tries = [one for one in server.asked if (one.method, one.path[-7:]) == ("PUT", "/points")]
+        assert (len(tries), store.count()) == (3, len(CHUNKS))
+        server.statuses = [status]
+        store.delete_document("doc")
+        assert (server.statuses, store.count()) == ([], 0)
+    with closing(opened(server, deadline=1.0)) as hasty:
+        server.statuses = [status] * 50
+        with pytest.raises(StoreError, match=rf"{status}, and not applied yet.*load and log"):
+            write(hasty, CHUNKS)
 
 
 def test_a_wait_beyond_the_deadline_is_not_begun(server: FakeQdrant) -> None:
@@ -304,6 +353,55 @@ def test_what_was_begun_beside_is_gone_on_with(server: FakeQdrant) -> None:
             opened(server, fingerprint={"embedder": "other"}, **beside)
         with closing(opened(server, fingerprint=None)) as whatever:
             assert whatever.identity == old.identity
+
+
+def strangers(server: FakeQdrant, *names: str) -> None:
+    for name in names:
+        server.client.create_collection(name, vectors_config={})
+
+
+def collections(server: FakeQdrant) -> set[str]:
+    return {found.name for found in server.client.get_collections().collections}
+
+
+def test_a_name_like_ours_makes_no_collection_ours(server: FakeQdrant) -> None:
+    strangers(server, "docs-1", "docs-2023", "docs-2024")
+    with (
+        closing(opened(server, collection="docs")) as store,
+        closing(opened(server, collection="docs", beside=True)) as new,
+    ):
+        write(store, CHUNKS)
+        assert collections(server) == {"docs-1", "docs-2", "docs-2023", "docs-2024", "docs-2025"}
+        new.take_over()
+        new.take_over()
+        assert collections(server) == {"docs-1", "docs-2023", "docs-2024", "docs-2025"}
+        assert not [one for one in server.asked if one.path == "/collections/docs-1/index"]
+
+
+def test_what_another_index_or_another_alias_has_stays(server: FakeQdrant) -> None:
+    opened(server, collection="docs-2").close()
+    opened(server, collection="docs").close()
+    with closing(opened(server, collection="docs", beside=True)) as left:
+        assert left.identity
+    other = {"crossrag": {}, "crossrag_identity": "f" * 32}
+    server.client.create_collection("docs-50", vectors_config={}, metadata=other)
+    kept = models.CreateAlias(collection_name="docs-1", alias_name="kept")
+    server.client.update_collection_aliases([models.CreateAliasOperation(create_alias=kept)])
+    assert collections(server) == {"docs-2-1", "docs-1", "docs-3", "docs-50"}
+    with closing(opened(server, collection="docs", beside=True)) as new:
+        new.take_over()
+    # Half built for this index and left: gone. Another alias' and another index': there.
+    assert collections(server) == {"docs-2-1", "docs-1", "docs-50", "docs-51"}
+
+
+def test_a_name_that_means_a_strangers_collection_is_not_taken(server: FakeQdrant) -> None:
+    strangers(server, "docs", "theirs")
+    taken = models.CreateAlias(collection_name="theirs", alias_name="named")
+    server.client.update_collection_aliases([models.CreateAliasOperation(create_alias=taken)])
+    for name in ("docs", "named"):
+        with pytest.raises(StoreError, match="not made by crossrag"):
+            opened(server, collection=name, beside=True)
+    assert collections(server) == {"docs", "theirs"}
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a?b", "a#b", "ä", "x" * 101, "a b", "-a", "a\\n"])

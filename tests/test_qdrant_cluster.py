@@ -78,6 +78,18 @@ def test_each_tenant_has_a_shard_of_its_own(server: FakeQdrant) -> None:
     assert (store.count(), blue.count(), len(list(blue.scan()))) == (3, 0, 0)
 
 
+def test_a_new_collection_has_one_shard_unless_more_are_asked_for(server: FakeQdrant) -> None:
+    """A cluster would make one for each node, and BM25 counts in each by itself."""
+    opened(server).close()
+    assert server.layouts[0]["shard_number"] == 1
+
+
+def test_shards_by_tenant_on_a_single_node_are_explained(server: FakeQdrant) -> None:
+    server.single = True
+    with pytest.raises(StoreError, match=r"single node.*QDRANT__CLUSTER__ENABLED"):
+        write(opened(server, tenant_shards=True), "a.md")
+
+
 def test_a_collection_says_itself_how_it_is_laid_out(server: FakeQdrant) -> None:
     opened(server, tenant_shards=True, tenant="blue").close()
     later = opened(server, tenant_shards=False, tenant="blue")

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from crossrag import IndexMissingError, Rag, UsageError, archive, maintenance
+from crossrag import IndexMissingError, Rag, StoreError, UsageError, archive, maintenance
 from crossrag.config import IndexSettings, QdrantSettings, RerankingSettings, Settings
-from tests.fake_qdrant import FakeQdrant, fake_qdrant
+from tests.fake_qdrant import FakeQdrant, Fault, fake_qdrant
 
 from . import crashing
 from .crashing import NEW, digest, opened, visible
@@ -125,6 +125,21 @@ def test_a_failed_build_leaves_the_old_index_and_is_gone_on_with(
         again = next(entry.chunks for entry in rag.documents() if entry.source.endswith("two.txt"))
         assert rag.embedder.calls == embedded + again  # type: ignore[attr-defined]
         assert names(server) == ["crossrag-2"]
+
+
+def test_an_error_that_passes_keeps_what_was_built(server: FakeQdrant, docs: Path, tmp_path: Path) -> None:
+    with opened(tmp_path / "index", url=server.url, max_retries=0) as rag:
+        rag.ingest(docs)
+        (docs / "two.txt").write_bytes(b"\x00\x01\x02" * 100)
+        with pytest.raises(StoreError, match="the old index stands"):
+            maintenance.reindex(rag.index)
+        write(docs, two=lines("two", 3, 3))
+        (half,) = (tmp_path / "index").glob("server-*/index-1")
+        server.faults["GET /collections/crossrag-2"] = [Fault("status", 503)]
+        with pytest.raises(StoreError, match=r"503.*delete .*index-1, which is half built"):
+            maintenance.reindex(rag.index)
+        assert half.is_dir()
+        assert maintenance.reindex(rag.index).unchanged == 2
 
 
 def kill(server: FakeQdrant, docs: Path, tmp_path: Path, step: int) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crossrag import Rag, maintenance
+from crossrag import Rag, UsageError, maintenance
 from crossrag.config import ChunkingSettings, IndexSettings, QdrantSettings, RerankingSettings, Settings
 from crossrag.server.tenants import TenantIndex
 from crossrag.testing import HashedTerms
@@ -67,3 +67,20 @@ def test_a_tenant_follows_an_exchange(server: FakeQdrant, tmp_path: Path, first:
         assert reader.manifest.entries() == wanted
         assert reader.index.count() == sum(entry.chunks for entry in wanted.values())
         assert maintenance.verify(reader.index).agrees
+
+
+def test_a_rebuild_from_elsewhere_throws_no_other_tenant_away(server: FakeQdrant, tmp_path: Path) -> None:
+    """What the others have is in no manifest of this folder."""
+    docs = tmp_path / "docs"
+    write(docs, one=lines("one", 1, 4))
+    with (
+        opened(tmp_path / "here", server.url, tenant="blue") as blue,
+        opened(tmp_path / "there", server.url, tenant="red") as red,
+    ):
+        blue.ingest(docs)
+        with pytest.raises(UsageError, match=r"holds 4 chunks of other tenants too.*qdrant\.collection"):
+            red.ingest(docs, rebuild=True)
+        assert len(blue.search("Line of document", top_k=100)) == 4
+        assert blue.ingest(docs, rebuild=True).added == 1, "one's own may always be made anew"
+        maintenance.delete(blue.index, ["*"])
+        assert red.ingest(docs, rebuild=True).added == 1

@@ -5,6 +5,7 @@ CrossragError                     exit code 1
  ├─ StoreError                    3   the index cannot be read or written
  │   ├─ StoreLockedError              another process holds it
  │   ├─ StoreSlowError                it did not answer within the deadline
+ │   ├─ DamagedError                  a file of it is not what was written
  │   └─ IndexMissingError             there is none yet
  ├─ ModelError                    4   a model is missing, cut or unusable
  ├─ MissingExtraError             4   an optional package is not installed
@@ -58,6 +59,10 @@ class StoreLockedError(StoreError):
 
 class StoreSlowError(StoreError):
     """The index did not answer within the deadline."""
+
+
+class DamagedError(StoreError):
+    """A file of the index is not what was written: trying again does not help."""
 
 
 class IndexMissingError(StoreError):

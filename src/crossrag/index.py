@@ -57,8 +57,8 @@ class Index:
         self._pair = pair or opening.pair(settings, embedder=embedder, sparse_encoder=sparse_encoder)
         self._writing = threading.RLock()
         self._gate = Gate()
-        self._counted: tuple[Store, int, int] | None = None
-        """Of which store, at which epoch of its manifest, and the number of passages then."""
+        self._counted: tuple[Store, int | str, int] | None = None
+        """Of which store, at which epoch of its documents, and the number of passages then."""
 
     # --- reading
 
@@ -91,20 +91,21 @@ class Index:
         where: Where | None = None,
     ) -> Rankings:
         """As `Store.search`; sees every document whole, also while documents are written."""
-        return self._asked(
-            lambda store: SteadySearch(store, self.manifest).search(dense, sparse, limit=limit, where=where)
-        )
+        return self._asked(lambda store: self._steady(store).search(dense, sparse, limit=limit, where=where))
+
+    def _steady(self, store: Store) -> SteadySearch:
+        return SteadySearch(store, self._pair.transitions(store))
 
     def neighbours(self, chunk: Chunk, radius: int) -> list[Chunk]:
         """As `Store.neighbours`."""
         return self._asked(lambda store: store.neighbours(chunk, radius))
 
     def count(self) -> int:
-        """Passages in the store, counted once for each state of the manifest: an engine counts one by one."""
+        """Passages in the store, counted once for each state of it: an engine counts one by one."""
         return self._asked(self._count)
 
     def _count(self, store: Store) -> int:
-        epoch = self.manifest.view().epoch
+        epoch = self._pair.transitions(store).known().epoch
         counted = self._counted
         if counted is None or counted[:2] != (store, epoch):
             self._counted = counted = store, epoch, store.count()
@@ -241,6 +242,14 @@ class Index:
                 self._pair.check_ours(store)
             yield
 
+    def check_alone(self) -> None:
+        """Before all of it is thrown away or built anew.
+
+        Raises:
+            UsageError: It holds documents of other tenants too.
+        """
+        self._pair.check_alone()
+
     def exchange(self, fresh: Index) -> None:
         """Let searches end, put the index that was built beside in this one's place, let them go on."""
         with self._gate.alone():
@@ -290,7 +299,7 @@ class Index:
 
     def _drop(self) -> None:
         """Throw everything away, unless another process has it open; a damaged index may go."""
-        assembly.check_no_other_tenant(self.settings, self.home)
+        self.check_alone()
         with self._gate.alone():
             self._pair.clear()
             self._counted = None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from .errors import LoadError, ModelError
 from .manifest import Entry, Manifest
+from .protocols import SharedStore
 from .types import Chunk, Failure, IngestReport, StoredPoint
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ class Indexer:
 
     def recover(self) -> int:
         """Remove what a run that was cut short has left behind; how many generations that were."""
+        # A run may have ended between a change of the manifest and the telling of it.
+        self._manifest.tell()
         left = self._manifest.transitions()
         if left:
             known = self._manifest.entries()
@@ -157,8 +160,11 @@ class Indexer:
             chunks=tally.chunks,
             embedded=tally.embedded,
             seconds=time.perf_counter() - started,
-            notices=tuple(tally.notices),
+            notices=(*tally.notices, *self._told()),
         )
+
+    def _told(self) -> Sequence[str]:
+        return self._store.notices if isinstance(self._store, SharedStore) else ()
 
     def _check_models(self) -> None:
         own = (self._embedder.fingerprint, self._sparse_encoder.fingerprint)

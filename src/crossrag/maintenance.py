@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import assembly, files, manifest, places, planning, verifying
-from .errors import FingerprintError, StoreError, UsageError
+from .errors import DamagedError, FingerprintError, IndexMissingError, StoreError, UsageError
 from .files import File
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def reindex(
         StoreError: Documents cannot be read any more; the old index stands.
     """
     with index.only_writer(foreign=True):
-        assembly.check_no_other_tenant(index.settings, index.home)
+        index.check_alone()
         wanted = [_file(*row) for row in manifest.listed(index.home / assembly.manifest_name(index.settings))]
         new = places.beside(index.folder)
         with _built(index, new) as fresh:
@@ -136,9 +136,14 @@ def _built(index: Index, folder: Path) -> Iterator[Index]:
     fresh = index.beside(folder)
     try:
         fresh.indexer()
-    except (FingerprintError, StoreError):
+    except (FingerprintError, IndexMissingError, DamagedError):
         fresh.close()
         shutil.rmtree(folder, ignore_errors=True)
+    except StoreError as error:
+        # It may pass, and hours of work with it.
+        fresh.close()
+        error.hint += f"; if it stays so, delete {folder}, which is half built, and run the command again"
+        raise
     try:
         yield fresh
     finally:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import FingerprintError, StoreError, StoreLockedError
+from .errors import DamagedError, FingerprintError, StoreError, StoreLockedError
+from .types import View
 
 _VERSION = 2
 _SCHEMA = (
@@ -58,14 +59,6 @@ class Transition:
     state: Literal["writing", "superseded"]
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """What a search must leave out, and a number that changes whenever that does."""
-
-    epoch: int
-    hidden: frozenset[str]
-
-
 _ENTRY = "SELECT id, source, content_hash, generation, chunks, stamp, metadata FROM documents"
 
 
@@ -74,13 +67,21 @@ class Manifest:
 
     Threads may share one. Every method that writes is one transaction.
 
+    Args:
+        path: The file, made if there is none.
+        tell: Told what searches must leave out whenever that has changed, for those who cannot look here.
+
     Raises:
         FingerprintError: The file is of an earlier version of crossrag.
         StoreError: The file is damaged, of a later version, or cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    attempts = 3
+    """Of a search beside changes, before it holds them up."""
+
+    def __init__(self, path: Path, *, tell: Callable[[View], None] | None = None) -> None:
         self._path = path
+        self._tell = tell
         self._lock = threading.RLock()
         with self._translated():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,6 +138,16 @@ class Manifest:
             ).fetchall()
         return View(rows[0][0], frozenset(row[1] for row in rows if row[1] is not None))
 
+    known = view
+
+    def tell(self) -> None:
+        """Let those who cannot look here know what they must leave out."""
+        if self._tell is not None:
+            with self._lock, self._translated():
+                view = self.view()
+                (any_,) = self._connection.execute("SELECT EXISTS (SELECT 1 FROM documents)").fetchone()
+            self._tell(View(view.epoch, view.hidden, nothing=not any_))
+
     @contextmanager
     def held(self) -> Iterator[View]:
         """A view that nobody, thread or process, changes before the block ends. Keep it short."""
@@ -150,11 +161,13 @@ class Manifest:
                 "INSERT OR REPLACE INTO transitions VALUES (?, ?, 'writing')", generations.items()
             )
             _turn(connection)
+        self.tell()
 
     def flip(self, entries: Iterable[Entry], *, gone: Iterable[str] = ()) -> None:
         """Make entries the truth about their documents, and let documents go; both at once.
 
-        What they replace is superseded from then on: delete it from the store, then `forget` it.
+        Who is told learns it before this returns, and so before anything is deleted. What entries
+        replace is superseded from then on: delete it from the store, then `forget` it.
         """
         with self._transaction() as connection:
             for entry in entries:
@@ -176,6 +189,7 @@ class Manifest:
                 _supersede(connection, document_id, but=None)
                 connection.execute("DELETE FROM documents WHERE id = ?", (document_id,))
             _turn(connection)
+        self.tell()
 
     def forget(self, generations: Iterable[str]) -> None:
         """Say that the store holds nothing more of these, and that this survives a power cut."""
@@ -184,6 +198,7 @@ class Manifest:
                 "DELETE FROM transitions WHERE generation = ?", ((one,) for one in generations)
             )
             _turn(connection)
+        self.tell()
 
     def restamp(self, stamps: Mapping[str, str]) -> None:
         """Note how the files of unchanged documents look now."""
@@ -230,7 +245,10 @@ class Manifest:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(
+            # What is busy, full or forbidden is an OperationalError; what is no database is its parent alone.
+            broken = type(error) is sqlite3.DatabaseError
+            kind = DamagedError if broken else StoreError
+            raise kind(
                 f"{self._path} cannot be used: {error}",
                 hint="Check space and permissions; `crossrag ingest --rebuild PATH` makes a damaged one anew",
             ) from error

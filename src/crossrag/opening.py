@@ -10,16 +10,20 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from . import assembly, places
 from .errors import FingerprintError, IndexMissingError, StoreError, StoreLockedError, UsageError
 from .manifest import Manifest, writer_lock
+from .steady import Elsewhere
 
 if TYPE_CHECKING:
     from .config import Settings
     from .protocols import Embedder, SharedStore, SparseEncoder, Store
+    from .steady import Transitions
+    from .types import View
 
 _PATIENCE = 30.0
 """Seconds to wait for another writer."""
@@ -52,6 +56,17 @@ class Pair:
         self._held: Store | None = None
         """An index of other settings, opened for its lock alone."""
         self._manifest: Manifest | None = None
+        self._elsewhere: Elsewhere | None = None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others search it who have not its folder."""
+        return False
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether what is open is written from this folder, so that its manifest knows all."""
+        return True
 
     @property
     def home(self) -> Path:
@@ -68,8 +83,28 @@ class Pair:
         """What is indexed."""
         with self._lock:
             if self._manifest is None:
-                self._manifest = Manifest(self.manifest_file)
+                tell = partial(self._tell, self.home) if self.is_shared else None
+                self._manifest = Manifest(self.manifest_file, tell=tell)
             return self._manifest
+
+    def transitions(self, store: Store) -> Transitions:
+        """Who says what a search in this store must leave out."""
+        if not self.is_shared or self.is_ours:
+            return self.manifest
+        with self._lock:
+            if self._elsewhere is None or self._elsewhere.store is not store:
+                self._elsewhere = Elsewhere(cast("SharedStore", store))
+            return self._elsewhere
+
+    def _tell(self, home: Path, view: View) -> None:
+        """Only the collection that this manifest is of: another one may have come in its place meanwhile."""
+        store = cast("SharedStore", self.store(create=False))
+        if store.identity != places.identity(home):
+            raise IndexMissingError(
+                f"{assembly.place(self.settings)} was put in another's place while it was written",
+                hint="Run the command again",
+            )
+        store.tell(view)
 
     @property
     def fingerprint(self) -> dict[str, str]:
@@ -104,6 +139,14 @@ class Pair:
 
     def check_ours(self, store: Store) -> None:
         """A folder is its owner's; there is nothing to ask."""
+
+    def check_alone(self) -> None:
+        """Before all of it is thrown away or built anew.
+
+        Raises:
+            UsageError: It holds documents of other tenants too.
+        """
+        assembly.check_no_other_tenant(self.settings, self.home)
 
     def leave(self, store: Store) -> None:
         """What this is told is gone; nobody can take an embedded index away."""
@@ -168,6 +211,16 @@ class SharedPair(Pair):
         """Of indexes that were replaced: other threads may still be at them."""
 
     @property
+    def is_shared(self) -> bool:
+        """Whoever reaches the server may search it."""
+        return True
+
+    @property
+    def is_ours(self) -> bool:
+        """So it is where a folder here has the collection's identity."""
+        return self._home is not None
+
+    @property
     def home(self) -> Path:
         """The folder that belongs to the collection, once that is open."""
         return self._home or places.home(self.folder)
@@ -213,6 +266,27 @@ class SharedPair(Pair):
                 hint="Ingest where they came from, choose another qdrant.collection, "
                 "or begin anew from here with `crossrag ingest --rebuild PATH`",
             )
+
+    def check_alone(self) -> None:
+        """Ask the server too: what others wrote from elsewhere is not known here.
+
+        Raises:
+            UsageError: The collection holds documents of other tenants too.
+        """
+        super().check_alone()
+        try:
+            meant = cast("SharedStore", assembly.store(self.settings))
+        except IndexMissingError:
+            return
+        try:
+            if others := meant.others():
+                raise UsageError(
+                    f"{assembly.place(self.settings)} holds {others} chunks of other tenants too",
+                    hint="This would throw theirs away: choose another qdrant.collection, "
+                    "or delete theirs first, from where they were ingested",
+                )
+        finally:
+            meant.close()
 
     def leave(self, store: Store) -> None:
         """Open anew what the name means now, since this store's collection is gone."""

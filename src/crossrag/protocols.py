@@ -12,7 +12,18 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .types import Chunk, Context, Rankings, Relevance, Scores, SparseVector, StoredPoint, Turn, Where
+    from .types import (
+        Chunk,
+        Context,
+        Rankings,
+        Relevance,
+        Scores,
+        SparseVector,
+        StoredPoint,
+        Turn,
+        View,
+        Where,
+    )
 
 
 @runtime_checkable
@@ -180,6 +191,23 @@ class SharedStore(Store, Protocol):
     @property
     def identity(self) -> str:
         """Of what was opened; no other index under the name has or had it."""
+        ...
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What could not be had while it was written, in words."""
+        ...
+
+    def view(self) -> View:
+        """What searches from elsewhere must leave out; where nobody has told, nothing."""
+        ...
+
+    def tell(self, view: View) -> None:
+        """In one step, let them leave that out from now on."""
+        ...
+
+    def others(self) -> int:
+        """Number of chunks of all other tenants in it."""
         ...
 
     def take_over(self) -> None:

@@ -25,9 +25,13 @@ class QdrantSettings(Section):
     read_consistency: Literal["one", "majority", "quorum", "all"] = Field(
         "one", description="copies that a read asks; more than one hide a copy that lags behind"
     )
-    max_retries: int = Field(4, ge=0, le=20, description="further tries when the server fails")
-    shard_number: int | None = Field(None, ge=1, description="shards; none = the server's default")
-    replication_factor: int | None = Field(None, ge=1, description="copies of a shard; none = the same")
+    max_retries: int = Field(
+        4, ge=0, le=20, description="further tries of a read; writes go on until the deadline"
+    )
+    shard_number: int | None = Field(None, ge=1, description="shards; none = one")
+    replication_factor: int | None = Field(
+        None, ge=1, description="copies of a shard; none = the server's default"
+    )
     write_consistency_factor: int | None = Field(None, ge=1, description="copies that must have a write")
     tenant_shards: bool = Field(default=False, description="shards of its own for each tenant")
     quantization: Literal["none", "scalar", "binary"] = Field("none", description="of the dense vectors")

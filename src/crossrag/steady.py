@@ -1,7 +1,8 @@
 """Searches that see every document whole: its old generation or its new one, never both, never none.
 
-Which generations are in transition is the manifest's to say, how to leave them out the store's. A gate lets
-one index be exchanged for another between two searches.
+Which generations are in transition is the manifest's to say, or, to those who have not the manifest, the
+server's; how to leave them out is the store's. A gate lets one index be exchanged for another between two
+searches.
 """
 
 from __future__ import annotations
@@ -11,17 +12,68 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from .errors import StoreError
+from .types import Rankings
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import numpy as np
     from numpy.typing import NDArray
 
-    from .manifest import Manifest
-    from .protocols import Store
-    from .types import Rankings, SparseVector, Where
+    from .protocols import SharedStore, Store
+    from .types import SparseVector, View, Where
 
-_FREE_ATTEMPTS = 3
+
+class Transitions(Protocol):
+    """Who says what a search must leave out, such as a manifest."""
+
+    @property
+    def attempts(self) -> int:
+        """How often to search beside changes before `held` is asked for."""
+        ...
+
+    def known(self) -> View:
+        """What was so when it was last looked at; cheap."""
+        ...
+
+    def view(self) -> View:
+        """What is so now."""
+        ...
+
+    def held(self) -> AbstractContextManager[View]:
+        """What stays so until the block ends."""
+        ...
+
+
+class Elsewhere:
+    """As the writer of an index on a server tells it there; its manifest is in another folder or machine."""
+
+    attempts = 20
+    """A change is three small requests of the writer's, and the next one needs documents: few suffice."""
+
+    def __init__(self, store: SharedStore) -> None:
+        self.store = store
+        self._last: View | None = None
+
+    def known(self) -> View:
+        """Looked at again only after the search, which saves one request of two."""
+        return self._last or self.view()
+
+    def view(self) -> View:
+        """Asks the server."""
+        self._last = view = self.store.view()
+        return view
+
+    @contextmanager
+    def held(self) -> Iterator[View]:
+        """No: who writes elsewhere waits for nobody here."""
+        raise StoreError(
+            f"Documents changed beside each of {self.attempts} searches", hint="Ask again in a moment"
+        )
+        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +81,7 @@ class SteadySearch:
     """A store's search beside an ingestion that may be running, in this thread's process or another."""
 
     store: Store
-    manifest: Manifest
+    transitions: Transitions
 
     def search(
         self,
@@ -40,14 +92,23 @@ class SteadySearch:
         where: Where | None = None,
     ) -> Rankings:
         """As `Store.search`, of the documents as they were at one moment."""
-        for _ in range(_FREE_ATTEMPTS):
-            before = self.manifest.view()
-            found = self.store.search(dense, sparse, limit=limit, where=where, hidden=before.hidden)
-            if self.manifest.view().epoch == before.epoch:
-                return found
-        # Documents change faster than one can search: the next change waits for this one search.
-        with self.manifest.held() as view:
+
+        def found(view: View) -> Rankings:
+            if view.nothing:
+                return Rankings((), ())
             return self.store.search(dense, sparse, limit=limit, where=where, hidden=view.hidden)
+
+        before = self.transitions.known()
+        for _ in range(self.transitions.attempts):
+            seen = found(before)
+            # What was so before and after was so meanwhile: no epoch comes twice.
+            after = self.transitions.view()
+            if after.epoch == before.epoch:
+                return seen
+            before = after
+        # Documents change faster than one can search: the next change waits for this one search.
+        with self.transitions.held() as view:
+            return found(view)
 
 
 class Gate:

@@ -82,6 +82,21 @@ class TestQdrantOverHttp(StoreContract, TenantContract):
                 yield store
 
 
+@pytest.mark.filterwarnings("ignore:Payload indexes have no effect")
+class TestStrictQdrant(StoreContract, TenantContract):
+    """A server that refuses filters on keys without an index, as Qdrant Cloud does."""
+
+    @pytest.fixture
+    def store(self) -> Iterator[QdrantStore]:
+        with fake_qdrant() as served:
+            served.strict = True
+            store = QdrantStore(
+                served.url, dimension=256, fingerprint=FINGERPRINT, create=True, max_retries=0
+            )
+            with closing(store):
+                yield store
+
+
 def in_memory(client: QdrantClient, **arguments: Any) -> QdrantStore:
     given: dict[str, Any] = {"dimension": 256, "fingerprint": FINGERPRINT, "create": True} | arguments
     return QdrantStore("http://127.0.0.1:6333", client=client, **given)

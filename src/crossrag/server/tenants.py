@@ -55,6 +55,14 @@ class _TenantPair(Pair):
         """Of homes that the other pair has left: other threads may still be at them."""
 
     @property
+    def is_shared(self) -> bool:
+        return self._whole.is_shared
+
+    @property
+    def is_ours(self) -> bool:
+        return self._whole.is_ours
+
+    @property
     def home(self) -> Path:
         return self._whole.home
 

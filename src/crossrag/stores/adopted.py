@@ -23,6 +23,7 @@ from .patience import Patience
 from .plain import PlainDialect
 from .points import DENSE, SPARSE, Scored
 from .qdrant_connection import Connection, MissingError, Server
+from .qdrant_ledger import NOBODY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,6 +98,7 @@ class AdoptedStore:
             raise IndexMissingError(
                 f"There is no collection {self._name} at {self._opened.server.url}", hint="Check its name"
             ) from None
+        self._with_ledgers = "crossrag" in (found.config.metadata or {})
         there = found.config.params.vectors or {}
         dense = there if isinstance(there, dict) else {"": there}
         name = next(iter(dense)) if vector is None and len(dense) == 1 else vector
@@ -220,7 +222,11 @@ class AdoptedStore:
         must: list[Any] = [] if tree is None else [translate(tree, self._dialect)]
         if ids is not None:
             must.append(models.HasIdCondition(has_id=[_point_id(one) for one in sorted(ids)]))
-        return models.Filter(must=must) if must else None
+        if not self._with_ledgers:
+            return models.Filter(must=must) if must else None
+        # Crossrag's own collection, read as another's: its ledgers are no passages.
+        ledgers = models.FieldCondition(key=points.TENANT, match=models.MatchValue(value=NOBODY))
+        return models.Filter(must=must or None, must_not=[ledgers])
 
     def _query(
         self, vectors: Mapping[str, Any], tree: Filter | None, limit: int, ids: frozenset[str] | None

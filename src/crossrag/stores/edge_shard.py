@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossrag.errors import IndexMissingError, StoreError, StoreLockedError, UsageError
+from crossrag.errors import DamagedError, IndexMissingError, StoreError, StoreLockedError, UsageError
 
 from .points import DENSE, SPARSE, STANDING_INDEXES, check_fingerprint
 
@@ -158,7 +158,7 @@ def _read_record(record: Path) -> Mapping[str, str]:
     except (OSError, ValueError):
         stored = None
     if not isinstance(stored, dict):
-        raise StoreError(
+        raise DamagedError(
             f"{record} is damaged", hint="Build the index anew with `crossrag ingest --rebuild PATH`"
         )
     return stored

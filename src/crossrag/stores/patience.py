@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import TypeVar
 
 from crossrag.errors import CrossragError
@@ -33,8 +34,8 @@ class Patience:
     for calls that can be repeated: a time-out does not say whether the work was done.
     """
 
-    retries: int = 4
-    """Further tries after the first."""
+    retries: int | None = 4
+    """Further tries after the first; None for as many as the deadline allows."""
     deadline: float = 120.0
     """Seconds after which no further try is begun."""
     sleep: Callable[[float], None] = time.sleep
@@ -43,7 +44,7 @@ class Patience:
     def call(self, work: Callable[[], Result], explain: Callable[[Exception], Trouble]) -> Result:
         """What `work` returns, or the error that `explain` makes of its last exception."""
         end = self.clock() + self.deadline
-        for attempt in range(self.retries + 1):
+        for attempt in count():
             try:
                 return work()
             except CrossragError:
@@ -54,9 +55,9 @@ class Patience:
                 if not trouble.passing or attempt == self.retries or self.clock() + wait > end:
                     raise trouble.error from error
             self.sleep(wait)
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("counting has no end")
 
     def _wait(self, attempt: int) -> float:
         # Clients that failed together must not come back together.
         shorter: float = random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-        return min(10.0, 0.2 * 2.0**attempt) * shorter
+        return min(10.0, 0.2 * 2.0 ** min(attempt, 10)) * shorter

@@ -23,7 +23,7 @@ TENANT = "tenant"
 _CHUNK_ID = "chunk_uuid"
 _TENANT_NAME = re.compile(r"(?:[a-z0-9][a-z0-9_-]{0,62})?")
 _OWN_NUMBERS = {"chunk_id", "page", "start", "end", "chunk_length"}
-_MOST_KEYS = 200
+_MOST_EMBEDDED = 200
 
 STANDING_INDEXES = {
     TENANT: "tenant",
@@ -35,6 +35,17 @@ STANDING_INDEXES = {
     "flags": "keyword",
 }
 """Payload path -> kind, of every index that a new store has."""
+
+SERVED_INDEXES = STANDING_INDEXES | {
+    "metadata.title": "keyword",
+    "metadata.title_path": "keyword",
+    "metadata.page_name": "keyword",
+    "metadata.variant": "keyword",
+    "metadata.start": "number",
+    "metadata.end": "number",
+    "metadata.chunk_length": "number",
+}
+"""The same on a server, which may refuse filters on what has no index; embedded, they are only slower."""
 
 
 class Scored(NamedTuple):
@@ -164,9 +175,18 @@ def rankings(
     return Rankings(legs.get(DENSE, ()), legs.get(SPARSE, ()))
 
 
-def new_indexes(chunks: Iterable[Chunk], known: Mapping[str, str]) -> dict[str, str]:
-    """Path -> kind, of metadata keys that have no index yet: `keyword`, `number` or `date`."""
-    room = _MOST_KEYS + len(STANDING_INDEXES) - len(known)
+def new_indexes(
+    chunks: Iterable[Chunk], known: Mapping[str, str], *, room: int | None = None
+) -> dict[str, str]:
+    """Path -> kind, of metadata keys that have no index yet: `keyword`, `number` or `date`.
+
+    Args:
+        chunks: Whose metadata.
+        known: Path -> kind, of indexes that there are.
+        room: Most of them; None for what the embedded engine may have.
+    """
+    if room is None:
+        room = _MOST_EMBEDDED + len(STANDING_INDEXES) - len(known)
     found: dict[str, str] = {}
     for chunk in chunks:
         for key, value in _leaves("", chunk.metadata):

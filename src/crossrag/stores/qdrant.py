@@ -19,7 +19,7 @@ from qdrant_client import QdrantClient, models
 from crossrag import filters
 from crossrag.errors import IndexMissingError, StoreError
 from crossrag.filters import AnyOf, Equals, Filter
-from crossrag.types import Chunk, Rankings, SparseVector, StoredPoint, Where
+from crossrag.types import Chunk, Rankings, SparseVector, StoredPoint, View, Where
 
 from . import points
 from .conditions import translate
@@ -27,6 +27,8 @@ from .patience import Patience
 from .points import SPARSE, TENANT, Scored
 from .qdrant_collection import Collection, Found, Quantization, Shape
 from .qdrant_connection import Connection, Server
+from .qdrant_indexes import Indexes
+from .qdrant_ledger import NOBODY, Ledger
 from .qdrant_points import ClientDialect, batches
 from .qdrant_shards import TenantShards
 
@@ -57,8 +59,8 @@ class QdrantStore:
         timeout: Seconds for one request.
         deadline: Seconds after which nothing is tried again.
         max_retries: Further tries.
-        shard_number: Of a new collection; None leaves it to the server, and so below.
-        replication_factor: Copies of each shard.
+        shard_number: Of a new collection; None is one, on which alone scores are those of other stores.
+        replication_factor: Copies of each shard; None leaves it to the server, and so below.
         write_consistency_factor: Copies that must have a write before it counts.
         read_consistency: Copies that a read asks: `one`, `majority`, `quorum` or `all`.
         tenant_shards: Whether a new collection has shards of its own for each tenant.
@@ -122,17 +124,24 @@ class QdrantStore:
         self._consistency = _CONSISTENCY[read_consistency]
         self._connection: Connection | None = Connection(server, client)
         try:
-            made = identity or uuid4().hex
             self._collection = Collection(
-                self._opened, collection, shape=shape, fingerprint=fingerprint, identity=made
+                self._opened,
+                collection,
+                shape=shape,
+                fingerprint=fingerprint,
+                identity=identity or uuid4().hex,
             )
-            found = self._found(create=create, beside=beside)
-            # Its own name: what the alias means may change between two requests.
-            self._name, self._identity, self._indexed, custom = found
-            self._shards = TenantShards(lambda: self._opened, self._name, custom=custom)
+            self._attend(self._found(create=create, beside=beside))
         except BaseException:
             self.close()
             raise
+
+    def _attend(self, found: Found) -> None:
+        # Its own name: what the alias means may change between two requests.
+        self._name, self._identity = found.name, found.identity
+        self._indexes = Indexes(self._collection, found)
+        self._shards = TenantShards(lambda: self._opened, self._name, custom=found.custom)
+        self._ledger = Ledger(lambda: self._opened, self._name, self._shards, self._consistency)
 
     def _found(self, *, create: bool, beside: bool) -> Found:
         if beside:
@@ -161,7 +170,7 @@ class QdrantStore:
         return other
 
     def take_over(self) -> None:
-        """From now on, in one step, the name means this collection; all others under the name are deleted."""
+        """From now on, in one step, the name means this collection; what it takes the place of is deleted."""
         self._collection.point_to(self._name)
 
     def drop(self) -> None:
@@ -172,9 +181,7 @@ class QdrantStore:
         self, chunks: Sequence[Chunk], dense: NDArray[np.float32], sparse: Sequence[SparseVector]
     ) -> None:
         """Write chunks in batches below 5 MB; each has been applied when the next one is sent."""
-        for path, kind in points.new_indexes(chunks, self._indexed).items():
-            self._collection.create_index(path, kind, name=self._name)
-            self._indexed[path] = kind
+        self._indexes.make(chunks)
         for batch in batches(chunks, dense, sparse, self.tenant):
             self._write(batch)
 
@@ -230,7 +237,7 @@ class QdrantStore:
         shard = self._shard
         kept = () if keep_generation is None else (keep_generation,)
         doomed = models.FilterSelector(filter=self._only(Equals("document_id", document_id), hidden=kept))
-        self._opened.call(
+        self._opened.call_long(
             "write to",
             lambda client: client.delete(self._name, doomed, wait=True, shard_key_selector=shard),
         )
@@ -242,6 +249,28 @@ class QdrantStore:
         return self._opened.call(
             "read",
             lambda client: client.count(self._name, count_filter=only, exact=True, shard_key_selector=shard),
+        ).count
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Indexes that could not be had."""
+        return self._indexes.notices
+
+    def view(self) -> View:
+        """What this tenant's writer told last; one request, by id."""
+        return self._ledger.read(self.tenant)
+
+    def tell(self, view: View) -> None:
+        """One request, which exchanges one point."""
+        self._ledger.write(self.tenant, view)
+
+    def others(self) -> int:
+        """Of all other tenants, in whatever shards; points of an earlier crossrag have none."""
+        own = self._dialect.match_any(TENANT, (self.tenant, NOBODY))
+        nobody = models.IsEmptyCondition(is_empty=models.PayloadField(key=TENANT))
+        foreign = models.Filter(must_not=[own, nobody])
+        return self._opened.call(
+            "read", lambda client: client.count(self._name, count_filter=foreign, exact=True)
         ).count
 
     def flush(self) -> None:
@@ -270,7 +299,7 @@ class QdrantStore:
 
     def _write(self, batch: list[models.PointStruct]) -> None:
         shard = self._shard
-        self._opened.call(
+        self._opened.call_long(
             "write to",
             lambda client: client.upsert(self._name, batch, wait=True, shard_key_selector=shard),
         )
@@ -279,7 +308,9 @@ class QdrantStore:
         self, only: models.Filter, count: int, offset: str | None, *, with_vectors: bool
     ) -> tuple[list[models.Record], Any]:
         shard = self._shard
-        return self._opened.call(
+        # With their vectors points are read to be written again, by what may take its time.
+        call = self._opened.call_long if with_vectors else self._opened.call
+        return call(
             "read",
             lambda client: client.scroll(
                 self._name,
@@ -299,7 +330,7 @@ class QdrantStore:
         """The filter of every read and delete: this tenant's points, and of these what is asked for."""
         must: list[Any] = [self._dialect.match(TENANT, self.tenant)]
         if tree is not None:
-            must.append(translate(tree, self._dialect))
+            must.append(translate(tree, self._indexes.dialect()))
         if ids is not None:
             must.append(models.HasIdCondition(has_id=sorted(ids)))
         without = [translate(AnyOf("generation", tuple(sorted(hidden))), self._dialect)] if hidden else None

@@ -9,12 +9,12 @@ import json
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import grpc
 import httpx
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
@@ -29,7 +29,13 @@ OLDEST_SERVER = (1, 19)
 
 _PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 _KEY_HINT = "Set qdrant.api_key, or QDRANT_API_KEY in the environment, to the server's own"
+_UNINDEXED = "Index required but not found"
+_UNINDEXED_HINT = (
+    "The collection is in strict mode, which refuses filters on keys without an index: make a payload index "
+    "over this key, of a type that is named, or allow unindexed_filtering_retrieve there"
+)
 _STATUS_OF_GRPC = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.UNAUTHENTICATED: 401,
     grpc.StatusCode.PERMISSION_DENIED: 403,
     grpc.StatusCode.NOT_FOUND: 404,
@@ -39,12 +45,20 @@ _STATUS_OF_GRPC = {
 }
 
 
+class _NotAppliedError(Exception):
+    """The server has logged a write and not done it, though it was told to wait."""
+
+
 class MissingError(IndexMissingError):
     """The server has no such collection, or has it no longer."""
 
 
 class DeniedError(StoreError):
     """The key may not do this."""
+
+
+class RefusedError(StoreError):
+    """The server does not do this, however often it is asked."""
 
 
 class ExistsError(StoreError):
@@ -100,18 +114,42 @@ class Connection:
         self._client = client or _client(server)
 
     def call(self, verb: str, work: Callable[[QdrantClient], Result]) -> Result:
-        """What `work` returns.
+        """What `work` returns; somebody may wait for it, so it is given up after a few tries.
 
         Raises:
             StoreError: It failed and could not be mended by trying again.
         """
-        return self.server.patience.call(lambda: work(self._client), lambda error: self._explain(verb, error))
+        return self._tried(self.server.patience, verb, work)
+
+    def call_long(self, verb: str, work: Callable[[QdrantClient], Result]) -> Result:
+        """The same for work of an ingestion, which outlives a server's restart: until the deadline.
+
+        What is written must have been applied when it returns.
+
+        Raises:
+            StoreError: It failed, and went on failing.
+        """
+        patience = self.server.patience
+
+        def applied(client: QdrantClient) -> Result:
+            result = work(client)
+            if isinstance(result, models.UpdateResult) and result.status != models.UpdateStatus.COMPLETED:
+                raise _NotAppliedError(f"the write is {result.status}, and not applied yet")
+            return result
+
+        # Who wants no further tries at all wants none here either.
+        return self._tried(replace(patience, retries=None) if patience.retries else patience, verb, applied)
+
+    def _tried(self, patience: Patience, verb: str, work: Callable[[QdrantClient], Result]) -> Result:
+        return patience.call(lambda: work(self._client), lambda error: self._explain(verb, error))
 
     def close(self) -> None:
         """Closing twice is fine."""
         self._client.close()
 
     def _explain(self, verb: str, error: Exception) -> Trouble:  # noqa: PLR0911 - one line for each kind
+        if isinstance(error, _NotAppliedError):
+            return Trouble(self._error(verb, str(error), "Look at the server's load and log"), passing=True)
         if isinstance(error, ResourceExhaustedResponse):
             return self._by_status(verb, 429, str(error), float(error.retry_after_s))
         if isinstance(error, UnexpectedResponse):
@@ -135,7 +173,9 @@ class Connection:
         )
 
     def _by_status(self, verb: str, status: int, said: str, wait: float | None = None) -> Trouble:
+        older = ".".join(map(str, OLDEST_SERVER))
         kinds: dict[int, tuple[type[StoreError], str]] = {
+            400: (RefusedError, f"`crossrag doctor` says whether the server is too old (needs {older})"),
             401: (StoreError, _KEY_HINT),
             403: (DeniedError, f"The key may not do this. {_KEY_HINT}"),
             404: (
@@ -147,7 +187,8 @@ class Connection:
         }
         if status == 400 and "already exists" in said:
             status = 409
-        older = ".".join(map(str, OLDEST_SERVER))
+        if status == 400 and _UNINDEXED in said:
+            kinds[400] = RefusedError, _UNINDEXED_HINT
         kind, hint = kinds.get(
             status, (StoreError, f"`crossrag doctor` says whether the server is too old (needs {older})")
         )

@@ -5,10 +5,12 @@ Which key a tenant has, and that it is there. What keeps tenants apart is filter
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
-from .qdrant_connection import Connection, ExistsError
+from crossrag.errors import StoreError
+
+from .qdrant_connection import Connection, ExistsError, RefusedError
 
 _DEFAULT = "_default"
 """Key of the tenant without a name; no other tenant can be called so."""
@@ -41,7 +43,7 @@ class TenantShards:
             self._known |= self._listed()
         if key not in self._known:
             # Another process may have been faster.
-            with suppress(ExistsError):
+            with suppress(ExistsError), _explained(self._name):
                 self._connection().call(
                     "write to", lambda client: client.create_shard_key(self._name, shard_key=key)
                 )
@@ -49,5 +51,20 @@ class TenantShards:
         return key
 
     def _listed(self) -> set[str]:
-        found = self._connection().call("read", lambda client: client.list_shard_keys(self._name))
+        with _explained(self._name):
+            found = self._connection().call("read", lambda client: client.list_shard_keys(self._name))
         return {str(one.key) for one in found.shard_keys or ()}
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    try:
+        yield
+    except RefusedError as error:
+        if "distributed" not in error.message.lower():
+            raise
+        raise StoreError(
+            f"The collection {name} has shards by tenant, and the server is a single node ({error.message})",
+            hint="Start Qdrant with QDRANT__CLUSTER__ENABLED=true and --uri, also for one node; "
+            "or leave qdrant.tenant_shards out and choose another qdrant.collection",
+        ) from error

@@ -34,3 +34,4 @@ from .rankings import Rankings as Rankings
 from .rankings import Relevance as Relevance
 from .rankings import Scores as Scores
 from .rankings import Truncated as Truncated
+from .rankings import View as View

@@ -157,3 +157,14 @@ class Ranking(Sequence[Candidate]):
 
     def __iter__(self) -> Iterator[Candidate]:
         return iter(self.candidates)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a search must leave out, and a mark that changes whenever that does."""
+
+    epoch: int | str
+    hidden: frozenset[str]
+    """Generations of documents that are being written, or are replaced and not yet deleted."""
+    nothing: bool = False
+    """Whether there is no document yet: all that is there is being written."""
