@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
+from . import environment
 from .errors import ConfigError, did_you_mean
 from .loading_settings import LoadingSettings
 from .qdrant_settings import AdoptSettings
@@ -22,7 +23,6 @@ from .ray_settings import RaySettings
 from .section import Section
 from .server_settings import ServerSettings
 
-ENVIRONMENT_PREFIX = "CROSSRAG_"
 PROJECT_FILE = "crossrag.toml"
 
 _DEVICE = "^(cpu|cuda(:[0-9]+)?)$"
@@ -351,14 +351,8 @@ def _layers(
     file = config_file or directory / PROJECT_FILE
     if file.is_file():
         yield file.name, _read_toml(file)
-    for variable, text in sorted(environ.items()):
-        if variable.startswith(ENVIRONMENT_PREFIX):
-            section, _, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
-            if not key:
-                raise ConfigError(
-                    f"{variable} names no setting", hint="Write CROSSRAG_SECTION__KEY, with two underscores"
-                )
-            yield variable, {section: {key: text}}
+    for variable, section, key, text in environment.settings(environ):
+        yield variable, {section: {key: text}}
     yield "argument", arguments
 
 

@@ -52,9 +52,9 @@ def chart() -> Iterator[helm_python.Chart]:
         yield loaded
 
 
-def rendered(chart: helm_python.Chart, values: dict[str, Any]) -> list[dict[str, Any]]:
+def rendered(chart: helm_python.Chart, values: dict[str, Any], name: str = "demo") -> list[dict[str, Any]]:
     """All objects of a release."""
-    files = chart.render({**KEYS, **values}, name="demo", namespace="prod")
+    files = chart.render({**KEYS, **values}, name=name, namespace="prod")
     texts = [text for name, text in files.items() if name.endswith(".yaml")]
     return [one for text in texts for one in yaml.safe_load_all(text) if one]
 
@@ -105,6 +105,7 @@ def test_no_pod_may_do_more_than_it_needs(chart: helm_python.Chart, case: str) -
     found = list(pods(rendered(chart, CASES[case])))
     assert found
     for pod in found:
+        assert pod["enableServiceLinks"] is False
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] == 1000
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -147,6 +148,35 @@ def test_the_environment_is_settings(chart: helm_python.Chart, case: str) -> Non
             assert all("valueFrom" in one for one in entries if "KEY" in one["name"])
             loaded = load_settings(environ=environ, directory=Path("/nowhere"))
             assert loaded.settings.qdrant.url == environ.get("CROSSRAG_QDRANT__URL")
+
+
+def service_links(service: str, port: int, name: str) -> dict[str, str]:
+    """What Kubernetes puts into the environment of pods in the namespace of a Service."""
+    own, url = service.upper().replace("-", "_"), f"tcp://10.96.7.8:{port}"
+    return {
+        f"{own}_SERVICE_HOST": "10.96.7.8",
+        f"{own}_SERVICE_PORT": str(port),
+        f"{own}_SERVICE_PORT_{name.upper()}": str(port),
+        f"{own}_PORT": url,
+        f"{own}_PORT_{port}_TCP": url,
+        f"{own}_PORT_{port}_TCP_PROTO": "tcp",
+        f"{own}_PORT_{port}_TCP_PORT": str(port),
+        f"{own}_PORT_{port}_TCP_ADDR": "10.96.7.8",
+    }
+
+
+@pytest.mark.parametrize("case", ["everything", "ray"])
+def test_a_release_may_have_the_name_of_the_chart(chart: helm_python.Chart, case: str) -> None:
+    objects = rendered(chart, CASES[case], name="crossrag")
+    links = service_links("crossrag", 80, "http") | service_links("crossrag-qdrant", 6333, "rest")
+    assert links["CROSSRAG_QDRANT_SERVICE_HOST"]
+    for pod in pods(objects):
+        assert pod["enableServiceLinks"] is False
+        # And where another chart's pod holds the image, with the links.
+        for container in pod["containers"]:
+            own = {one["name"]: one["value"] for one in container.get("env", []) if "value" in one}
+            loaded = load_settings(environ=links | own, directory=Path("/nowhere"))
+            assert loaded.settings.qdrant.url == own.get("CROSSRAG_QDRANT__URL")
 
 
 def test_the_servers_own_settings_are_mounted(chart: helm_python.Chart, tmp_path: Path) -> None:

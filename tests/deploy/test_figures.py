@@ -155,7 +155,16 @@ def test_prometheus_asks_the_server_with_a_key(compose: dict[str, Any]) -> None:
     assert compose["services"][host]["command"][0] == "serve"
     [secret] = compose["services"]["prometheus"]["secrets"]
     assert job["authorization"]["credentials_file"] == f"/run/secrets/{secret}"
-    assert compose["secrets"][secret] == {"environment": "CROSSRAG_KEY"}
+    assert compose["secrets"][secret] == {"environment": "CROSSRAG_SERVER__API_KEY"}
+
+
+def test_what_is_exported_for_compose_leaves_the_command_as_it_was() -> None:
+    text = COMPOSE.read_text(encoding="utf-8")
+    asked = set(re.findall(r"\$\{(\w+)[:}]|^    environment: (\w+)$", text, re.MULTILINE))
+    exported = {name for found in asked for name in found if name}
+    assert {"QDRANT_API_KEY", "DOCUMENTS"} < exported
+    environ = dict.fromkeys(exported, "some-text")
+    assert load_settings(environ=environ, directory=Path("/nowhere")).settings.server.api_key is not None
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
