@@ -193,6 +193,16 @@ def test_images_are_pinned_and_run_as_nobody_special(name: str) -> None:
     assert copied == {line.removeprefix("!") for line in ignored if line.startswith("!")}
 
 
+def test_the_image_for_gpus_is_of_one_cuda() -> None:
+    text = (ROOT / "docker" / "Dockerfile.cuda").read_text(encoding="utf-8")
+    assert re.search(r"^ARG BASE=nvidia/cuda:12\.", text, re.MULTILINE)
+    assert re.search(r"^ARG TORCH_INDEX=https://download\.pytorch\.org/whl/cu12\d$", text, re.MULTILINE)
+    # Torch is asked for before anything that would bring another one.
+    assert text.index('--index-url "${TORCH_INDEX}" "${TORCH}"') < text.index(
+        "sentence-transformers,training]"
+    )
+
+
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_the_environment_of_images_is_settings(name: str) -> None:
     text = (ROOT / "docker" / name).read_text(encoding="utf-8")
