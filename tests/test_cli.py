@@ -145,6 +145,9 @@ def test_some_files_failing_is_told_by_the_exit_code(tmp_path: Path) -> None:
     done = crossrag("ingest", ".", "--index", tmp_path.parent / "partial", folder=tmp_path)
     assert done.returncode == 6
     assert "bad.pdf" in done.stderr
+    again = crossrag("ingest", ".", "--allow-failed", "--index", tmp_path.parent / "partial", folder=tmp_path)
+    assert again.returncode == 0
+    assert "bad.pdf" in again.stderr
 
 
 def test_help_of_every_command_has_an_example_or_says_what_it_does() -> None:

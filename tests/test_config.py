@@ -61,6 +61,35 @@ def test_mistakes_in_the_environment_are_named(tmp_path: Path) -> None:
         load_settings(environ={"CROSSRAG_TOPK": "3"}, directory=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("CROSSRAG_PORT", "tcp://10.0.0.7:80"),
+        ("CROSSRAG_SERVICE_HOST", "fd00::7"),
+        ("CROSSRAG_SERVICE_PORT_HTTP", "80"),
+        ("CROSSRAG_QDRANT_PORT_6333_TCP", "tcp://[fd00::7]:6333"),
+        ("CROSSRAG_QDRANT_PORT_6333_TCP_PROTO", "tcp"),
+    ],
+)
+def test_links_to_services_of_kubernetes_are_no_settings(tmp_path: Path, variable: str, text: str) -> None:
+    assert load_settings(environ={variable: text}, directory=tmp_path).origins == {}
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("CROSSRAG_SERVER_PORT", "8777"),
+        ("CROSSRAG_SERVER_HOST", "0.0.0.0"),  # noqa: S104
+        ("CROSSRAG_QDRANT_URL", "http://qdrant:6333"),
+        ("CROSSRAG_SERVICE_HOST", "localhost"),
+        ("CROSSRAG_SERVER__PROT", "8777"),
+    ],
+)
+def test_what_only_looks_like_one_is_a_mistake(tmp_path: Path, variable: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=variable):
+        load_settings(environ={variable: text}, directory=tmp_path)
+
+
 def test_secrets_are_masked_everywhere(tmp_path: Path) -> None:
     loaded = load_settings({"openai": {"api_key": "sk-secret"}}, environ={}, directory=tmp_path)
     assert "sk-secret" not in repr(loaded) + " ".join(row.value for row in loaded.rows())

@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
+from . import environment
 from .errors import ConfigError, did_you_mean
 from .loading_settings import LoadingSettings
 from .qdrant_settings import AdoptSettings
@@ -22,7 +23,6 @@ from .ray_settings import RaySettings
 from .section import Section
 from .server_settings import ServerSettings
 
-ENVIRONMENT_PREFIX = "CROSSRAG_"
 PROJECT_FILE = "crossrag.toml"
 
 _DEVICE = "^(cpu|cuda(:[0-9]+)?)$"
@@ -298,6 +298,7 @@ def load_settings(
     arguments: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     config_file: Path | None = None,
+    config_text: str | None = None,
     environ: Mapping[str, str] = os.environ,
     directory: Path | None = None,
 ) -> Loaded:
@@ -306,6 +307,7 @@ def load_settings(
     Args:
         arguments: Section to key to value; what the caller said in so many words.
         config_file: Read in place of `crossrag.toml` in `directory`; must exist.
+        config_text: What such a file would say, in place of any.
         environ: `CROSSRAG_SECTION__KEY` variables are read, such as `CROSSRAG_RERANKING__TOP_K`.
         directory: Where `crossrag.toml` is looked for; the working directory if None.
 
@@ -314,7 +316,8 @@ def load_settings(
     """
     merged: dict[str, dict[str, Any]] = {}
     origins: dict[str, str] = {}
-    for origin, layer in _layers(arguments or {}, config_file, environ, directory or Path.cwd()):
+    project = _project(config_file, config_text, directory or Path.cwd())
+    for origin, layer in _layers(arguments or {}, project, environ):
         for section, values in layer.items():
             _check_known(section, Settings.model_fields, origin, "section")
             if not isinstance(values, Mapping):
@@ -344,32 +347,36 @@ def user_file() -> Path:
 
 
 def _layers(
-    arguments: Mapping[str, Any], config_file: Path | None, environ: Mapping[str, str], directory: Path
+    arguments: Mapping[str, Any], project: tuple[str, Mapping[str, Any]], environ: Mapping[str, str]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if (file := user_file()).is_file():
         yield str(file), _read_toml(file)
-    if config_file is not None and not config_file.is_file():
-        raise ConfigError(
-            f"There is no settings file {config_file}", hint="Check the path given with --config"
-        )
-    file = config_file or directory / PROJECT_FILE
-    if file.is_file():
-        yield file.name, _read_toml(file)
-    for variable, text in sorted(environ.items()):
-        if variable.startswith(ENVIRONMENT_PREFIX):
-            section, _, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
-            if not key:
-                raise ConfigError(
-                    f"{variable} names no setting", hint="Write CROSSRAG_SECTION__KEY, with two underscores"
-                )
-            yield variable, {section: {key: text}}
+    yield project
+    for variable, section, key, text in environment.settings(environ):
+        yield variable, {section: {key: text}}
     yield "argument", arguments
+
+
+def _project(file: Path | None, text: str | None, directory: Path) -> tuple[str, Mapping[str, Any]]:
+    if text is not None:
+        return "settings text", _parsed(text, "The text of the settings")
+    if file is not None and not file.is_file():
+        raise ConfigError(f"There is no settings file {file}", hint="Check the path given with --config")
+    file = file or directory / PROJECT_FILE
+    return file.name, _read_toml(file) if file.is_file() else {}
+
+
+def _parsed(text: str, origin: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{origin} is not valid TOML: {error}", hint="Mend the line named") from None
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return _parsed(file.read_text(encoding="utf-8"), str(file))
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{file} is not valid TOML: {error}", hint="Mend the line named") from None
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}", hint="Check its permissions") from None

@@ -229,6 +229,14 @@ def find(kind: Kind, name: str) -> Backend:
     )
 
 
+def folder(kind: Kind, name: str) -> Path | None:
+    """Where the files of `backend:model` are on this machine; None where there is no such folder."""
+    backend, _, model = name.partition(":")
+    known = BACKENDS[kind].get(backend)
+    found = Path(_resolved(known, model) if known else model).expanduser()
+    return found if model and found.is_dir() else None
+
+
 def _resolved(backend: Backend, model: str) -> Path | str:
     if backend.bundled and model == "bundled":
         return BUNDLED_MODELS / backend.bundled

@@ -40,7 +40,10 @@ CASES: dict[str, dict[str, Any]] = {
     "ray": {
         "ray": {"enabled": True, "worker": {"gpus": 1}},
         "ingest": {"enabled": True, "documentsClaim": "d"},
+        "ingress": {"enabled": True, "host": "ask.example"},
+        "monitoring": {"enabled": True},
     },
+    "ray that stays as it is": {"ray": {"enabled": True, "worker": {"minReplicas": 2, "maxReplicas": 2}}},
 }
 FOREIGN = {"ServiceMonitor", "PrometheusRule", "ScaledObject", "RayService"}
 """Kinds of operators, for which Kubernetes has no schema."""
@@ -52,9 +55,9 @@ def chart() -> Iterator[helm_python.Chart]:
         yield loaded
 
 
-def rendered(chart: helm_python.Chart, values: dict[str, Any]) -> list[dict[str, Any]]:
+def rendered(chart: helm_python.Chart, values: dict[str, Any], name: str = "demo") -> list[dict[str, Any]]:
     """All objects of a release."""
-    files = chart.render({**KEYS, **values}, name="demo", namespace="prod")
+    files = chart.render({**KEYS, **values}, name=name, namespace="prod")
     texts = [text for name, text in files.items() if name.endswith(".yaml")]
     return [one for text in texts for one in yaml.safe_load_all(text) if one]
 
@@ -95,6 +98,9 @@ def test_every_object_is_one_of_kubernetes(chart: helm_python.Chart, case: str) 
     for one in objects:
         if one["kind"] not in FOREIGN:
             kubernetes_validate.validate(one, "1.29", strict=True)
+        if one["kind"] == "RayService":
+            made = {"apiVersion": "v1", "kind": "Service", **one["spec"]["serveService"]}
+            kubernetes_validate.validate(made, "1.29", strict=True)
     names = [(one["kind"], one["metadata"]["name"]) for one in objects]
     assert len(names) == len(set(names))
     assert all(len(name) <= 63 for _, name in names)
@@ -105,6 +111,7 @@ def test_no_pod_may_do_more_than_it_needs(chart: helm_python.Chart, case: str) -
     found = list(pods(rendered(chart, CASES[case])))
     assert found
     for pod in found:
+        assert pod["enableServiceLinks"] is False
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] == 1000
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -123,13 +130,14 @@ def test_no_pod_may_do_more_than_it_needs(chart: helm_python.Chart, case: str) -
 @pytest.mark.parametrize("case", CASES)
 def test_what_selects_meets_what_is_selected(chart: helm_python.Chart, case: str) -> None:
     objects = rendered(chart, CASES[case])
-    [service] = of_kind(objects, "Service")
-    selector = {key: value for key, value in service["spec"]["selector"].items() if key != "ray.io/serve"}
+    services = of_kind(objects, "Service")
     templates = [one["spec"]["template"] for one in of_kind(objects, "Deployment")]
-    for one in of_kind(objects, "RayService"):
-        cluster = one["spec"]["rayClusterConfig"]
-        templates += [cluster["headGroupSpec"]["template"], cluster["workerGroupSpecs"][0]["template"]]
-    assert templates
+    if not templates:
+        # KubeRay makes it, and selects.
+        assert services == []
+        return
+    [service] = services
+    selector = service["spec"]["selector"]
     for template in templates:
         assert selector.items() <= template["metadata"]["labels"].items()
         ports = [port["containerPort"] for port in template["spec"]["containers"][0]["ports"]]
@@ -147,6 +155,35 @@ def test_the_environment_is_settings(chart: helm_python.Chart, case: str) -> Non
             assert all("valueFrom" in one for one in entries if "KEY" in one["name"])
             loaded = load_settings(environ=environ, directory=Path("/nowhere"))
             assert loaded.settings.qdrant.url == environ.get("CROSSRAG_QDRANT__URL")
+
+
+def service_links(service: str, port: int, name: str) -> dict[str, str]:
+    """What Kubernetes puts into the environment of pods in the namespace of a Service."""
+    own, url = service.upper().replace("-", "_"), f"tcp://10.96.7.8:{port}"
+    return {
+        f"{own}_SERVICE_HOST": "10.96.7.8",
+        f"{own}_SERVICE_PORT": str(port),
+        f"{own}_SERVICE_PORT_{name.upper()}": str(port),
+        f"{own}_PORT": url,
+        f"{own}_PORT_{port}_TCP": url,
+        f"{own}_PORT_{port}_TCP_PROTO": "tcp",
+        f"{own}_PORT_{port}_TCP_PORT": str(port),
+        f"{own}_PORT_{port}_TCP_ADDR": "10.96.7.8",
+    }
+
+
+@pytest.mark.parametrize("case", ["everything", "ray"])
+def test_a_release_may_have_the_name_of_the_chart(chart: helm_python.Chart, case: str) -> None:
+    objects = rendered(chart, CASES[case], name="crossrag")
+    links = service_links("crossrag", 80, "http") | service_links("crossrag-qdrant", 6333, "rest")
+    assert links["CROSSRAG_QDRANT_SERVICE_HOST"]
+    for pod in pods(objects):
+        assert pod["enableServiceLinks"] is False
+        # And where another chart's pod holds the image, with the links.
+        for container in pod["containers"]:
+            own = {one["name"]: one["value"] for one in container.get("env", []) if "value" in one}
+            loaded = load_settings(environ=links | own, directory=Path("/nowhere"))
+            assert loaded.settings.qdrant.url == own.get("CROSSRAG_QDRANT__URL")
 
 
 def test_the_servers_own_settings_are_mounted(chart: helm_python.Chart, tmp_path: Path) -> None:
@@ -182,6 +219,8 @@ def test_requests_end_before_a_pod_does(chart: helm_python.Chart) -> None:
     assert "time.sleep(5)" in container["lifecycle"]["preStop"]["exec"]["command"][-1]
     assert pod["terminationGracePeriodSeconds"] > 5 + load_settings(environ={}).settings.server.grace_seconds
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    # A server answers this while its models load, and while its Qdrant is late.
+    assert container["startupProbe"]["httpGet"]["path"] == "/healthz"
     assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
 
 
@@ -201,6 +240,93 @@ def test_helm_test_finds_a_server_that_is_ready_and_closed(
     assert "ready" in done.stdout
 
 
+def test_on_ray_the_service_is_the_operators_under_the_same_name(chart: helm_python.Chart) -> None:
+    [plain] = of_kind(rendered(chart, {}), "Service")
+    objects = rendered(chart, {**CASES["ray"], "service": {"port": 81, "annotations": {"a": "b"}}})
+    assert of_kind(objects, "Service") == []
+    [ray] = of_kind(objects, "RayService")
+    service = ray["spec"]["serveService"]
+    assert service["metadata"]["name"] == plain["metadata"]["name"] == "demo-crossrag"
+    assert service["metadata"]["annotations"] == {"a": "b"}
+    assert "selector" not in service["spec"], "KubeRay's, which knows the cluster that answers"
+    [port] = service["spec"]["ports"]
+    # KubeRay takes the port that has the name of the head's.
+    head = ray["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    own = {one["name"]: one["containerPort"] for one in head["ports"]}
+    assert (port["port"], port["targetPort"]) == (81, own[port["name"]])
+    [ingress] = of_kind(objects, "Ingress")
+    backend = ingress["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
+    assert backend == {"name": "demo-crossrag", "port": {"number": 81}}
+    [pod] = of_kind(objects, "Pod")
+    assert pod["spec"]["containers"][0]["command"][-1] == "http://demo-crossrag:81"
+    [monitor] = of_kind(objects, "ServiceMonitor")
+    assert monitor["spec"]["endpoints"][0]["port"] == port["name"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+
+
+def test_on_ray_only_a_head_that_asks_for_workers_may_ask(chart: helm_python.Chart) -> None:
+    given = {"podLabels": {"team": "search"}, "podAnnotations": {"inject": "no"}}
+
+    def of(case: str, **more: Any) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+        objects = rendered(chart, {**CASES[case], **given, **more})
+        [ray] = of_kind(objects, "RayService")
+        cluster = ray["spec"]["rayClusterConfig"]
+        groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+        for group in groups:
+            metadata = group["template"]["metadata"]
+            assert metadata["labels"].items() > given["podLabels"].items()
+            assert metadata["annotations"] == given["podAnnotations"]
+        found = [group["template"]["spec"] for group in groups]
+        for pod in found[1:]:
+            assert pod["automountServiceAccountToken"] is False
+        return cluster, found, of_kind(objects, "NetworkPolicy")
+
+    cluster, (head, worker), policies = of("ray", ray={"enabled": True, "apiServerCidr": "192.0.2.7/32"})
+    assert cluster["enableInTreeAutoscaling"] is True
+    assert "serviceAccountName" not in head
+    assert "automountServiceAccountToken" not in head
+    assert worker["serviceAccountName"] == "demo-crossrag"
+    beside = cluster["autoscalerOptions"]
+    assert beside["securityContext"] == head["containers"][0]["securityContext"]
+    assert {one["name"] for one in beside["volumeMounts"]} <= {one["name"] for one in head["volumes"]}
+    everybody, heads = policies
+    assert heads["spec"]["podSelector"]["matchLabels"]["ray.io/node-type"] == "head"
+    [rule] = heads["spec"]["egress"]
+    assert rule["to"] == [{"ipBlock": {"cidr": "192.0.2.7/32"}}]
+    outwards = [port["port"] for one in everybody["spec"]["egress"] for port in one.get("ports", [])]
+    assert not {443, 6443} & set(outwards)
+
+    cluster, (head, _), policies = of("ray that stays as it is")
+    assert cluster["enableInTreeAutoscaling"] is False
+    assert "autoscalerOptions" not in cluster
+    assert head["automountServiceAccountToken"] is False
+    assert len(policies) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"autoscaling": {"enabled": True}}, "monitoring.enabled is false"),
+        (CASES["everything"], "Prometheus has to be among them"),
+        (CASES["ray"], "set ray.operatorNamespace"),
+        ({}, None),
+    ],
+)
+def test_what_may_not_work_is_warned_of(
+    chart: helm_python.Chart, values: dict[str, Any], said: str | None
+) -> None:
+    files = chart.render({**KEYS, **values}, name="demo", namespace="prod")
+    [notes] = [text for name, text in files.items() if name.endswith("NOTES.txt")]
+    assert "helm test demo" in notes
+    assert said in notes if said else "WARNING" not in notes
+
+
+def test_an_ingestion_of_which_files_fail_is_no_failure(chart: helm_python.Chart) -> None:
+    [job] = of_kind(rendered(chart, CASES["everything"]), "CronJob")
+    [container] = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert container["args"][-3:] == ["--allow-failed", "--no-prune", "/documents"]
+
+
 def test_alerts_and_dashboard_are_the_files(chart: helm_python.Chart) -> None:
     objects = rendered(chart, CASES["everything"])
     [rules] = of_kind(objects, "PrometheusRule")
@@ -210,8 +336,10 @@ def test_alerts_and_dashboard_are_the_files(chart: helm_python.Chart) -> None:
     assert json.loads(board["data"]["crossrag.json"]) == json.loads(written)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, against pydantic
 def test_serve_finds_its_applications(chart: helm_python.Chart) -> None:
-    [service] = of_kind(rendered(chart, CASES["ray"]), "RayService")
+    text = '[reranking]\nmodel = "none"   # "quotes": {braces}\n\n[ray]\nembedder_cpus = 7\n'
+    [service] = of_kind(rendered(chart, {**CASES["ray"], "settings": text}), "RayService")
     config = yaml.safe_load(service["spec"]["serveConfigV2"])
     assert config["http_options"]["port"] == load_settings(environ={}).settings.server.port
     from crossrag.scale import serve
@@ -222,7 +350,9 @@ def test_serve_finds_its_applications(chart: helm_python.Chart) -> None:
         assert module == serve.__name__
         assert callable(getattr(serve, function))
         names[one["name"]] = one["route_prefix"]
-        assert one["args"]["config"] == "/etc/crossrag/crossrag.toml"
+        assert one["args"] == {"settings": text}
+    made = serve.embedder(config["applications"][0]["args"])._bound_deployment
+    assert made.ray_actor_options["num_cpus"] == 7
     assert names == {serve.EMBEDDER: None, serve.RERANKER: None, serve.API: "/"}
 
 
@@ -296,6 +426,11 @@ def test_on_ray_nobody_comes_in_without_a_key(chart: helm_python.Chart) -> None:
         ({**EMBEDDED, "autoscaling": {"enabled": True}}, "an index folder has one server"),
         ({"qdrantUrl": "http://q:6333"}, "starts another"),
         ({**EMBEDDED, "ray": {"enabled": True}}, "with ray.enabled the index is on Qdrant"),
+        (
+            {"ray": {"enabled": True}, "autoscaling": {"enabled": True}},
+            "autoscaling is of servers without Ray",
+        ),
+        ({"ray": {"apiServerCidr": "api.example"}}, "apiServerCidr"),
         ({**EMBEDDED, "ingest": {"enabled": True, "documentsClaim": "d"}}, "ingest.enabled writes to Qdrant"),
         ({"ingest": {"enabled": True}}, "names no claim"),
         ({"ingress": {"enabled": True}}, "names no host"),

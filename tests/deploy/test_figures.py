@@ -155,7 +155,16 @@ def test_prometheus_asks_the_server_with_a_key(compose: dict[str, Any]) -> None:
     assert compose["services"][host]["command"][0] == "serve"
     [secret] = compose["services"]["prometheus"]["secrets"]
     assert job["authorization"]["credentials_file"] == f"/run/secrets/{secret}"
-    assert compose["secrets"][secret] == {"environment": "CROSSRAG_KEY"}
+    assert compose["secrets"][secret] == {"environment": "CROSSRAG_SERVER__API_KEY"}
+
+
+def test_what_is_exported_for_compose_leaves_the_command_as_it_was() -> None:
+    text = COMPOSE.read_text(encoding="utf-8")
+    asked = set(re.findall(r"\$\{(\w+)[:}]|^    environment: (\w+)$", text, re.MULTILINE))
+    exported = {name for found in asked for name in found if name}
+    assert {"QDRANT_API_KEY", "DOCUMENTS"} < exported
+    environ = dict.fromkeys(exported, "some-text")
+    assert load_settings(environ=environ, directory=Path("/nowhere")).settings.server.api_key is not None
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
@@ -182,6 +191,16 @@ def test_images_are_pinned_and_run_as_nobody_special(name: str) -> None:
         path for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE) for path in line.split()
     }
     assert copied == {line.removeprefix("!") for line in ignored if line.startswith("!")}
+
+
+def test_the_image_for_gpus_is_of_one_cuda() -> None:
+    text = (ROOT / "docker" / "Dockerfile.cuda").read_text(encoding="utf-8")
+    assert re.search(r"^ARG BASE=nvidia/cuda:12\.", text, re.MULTILINE)
+    assert re.search(r"^ARG TORCH_INDEX=https://download\.pytorch\.org/whl/cu12\d$", text, re.MULTILINE)
+    # Torch is asked for before anything that would bring another one.
+    assert text.index('--index-url "${TORCH_INDEX}" "${TORCH}"') < text.index(
+        "sentence-transformers,training]"
+    )
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)

@@ -6,14 +6,18 @@ import json
 import os
 import signal
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from crossrag import CrossragError, Rag, indexing, maintenance
 from crossrag.config import load_settings
 from crossrag.manifest import Manifest
+from crossrag.scale import ingest
 from crossrag.scale.cluster import connected
 from crossrag.scale.ingest import RayEngine
 from crossrag.testing import HashedEmbedder
@@ -32,12 +36,31 @@ def done(order: dict[str, Any]) -> dict[str, Any]:
     """Report and digest of one ingestion."""
     settings = load_settings(order["settings"]).settings
     given = HashedEmbedder(dimension=64) if order.get("given") else None
-    with Rag(settings, embedder=given) as rag:
+    with Rag(settings, embedder=given) as rag, bounded(order.get("in_flight")):
         engine = RayEngine(settings) if order.get("engine") == "ray" else None
         report = rag.ingest(order["docs"], engine=engine, fail_fast=bool(order.get("fail_fast")))
         verdict = maintenance.verify(rag.index, vectors=True)
     assert verdict.agrees, verdict.differences
     return {**asdict(report), "digest": verdict.digest}
+
+
+@contextmanager
+def bounded(in_flight: int | None) -> Iterator[None]:
+    """So many bytes may be read and not embedded yet; readers note how far ahead they are."""
+    if in_flight is None:
+        yield
+        return
+    from ray.data import DataContext, ExecutionResources
+
+    options = DataContext.get_current().execution_options
+    limits = options.resource_limits
+    options.resource_limits = ExecutionResources.for_limits(object_store_memory=in_flight)
+    try:
+        # By the name under which workers find it too.
+        with patch.object(ingest, "read", import_module("slowly").noted):
+            yield
+    finally:
+        options.resource_limits = limits
 
 
 def die_after(flips: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -227,6 +228,27 @@ def test_ctrl_c_leaves_a_whole_index_that_is_gone_on_with(
     assert process.returncode == 130, told
     assert "Traceback" not in told
     assert driver.told(order)["digest"] == driver.told(place.order("local"))["digest"]
+
+
+def test_readers_wait_for_a_slow_embedder(driver: Driver, place: Place) -> None:
+    shutil.rmtree(place.docs)
+    place.docs.mkdir()
+    shelves = 14
+    for number in range(shelves):
+        text = f"Line of the long document {number}, which is a shelf of its own.\n\n" * 2_600
+        (place.docs / f"{number:04d}.txt").write_text(text[:150_000], encoding="utf-8")
+    order = place.order("ray", engine="ray", in_flight=1_500_000)
+    order["settings"]["chunking"] = {"size": 100_000, "overlap": 0}
+    (place.folder / "calls" / "seconds").write_text("0.4", encoding="utf-8")
+    assert driver.told(order)["added"] == shelves
+    # What had been read, less what had been taken up by the embedder, whenever a shelf was read.
+    ahead = [
+        int(file.stem) + 1 - int(file.read_text(encoding="utf-8"))
+        for file in (place.folder / "calls").glob("*.read")
+    ]
+    assert len(ahead) == shelves
+    # Without that bound it is two thirds of them.
+    assert 1 < max(ahead) <= 6
 
 
 def test_other_models_than_the_index_has_are_refused(driver: Driver, place: Place) -> None:

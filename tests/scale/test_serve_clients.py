@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,14 @@ if find_spec("ray") is None:
 with warnings.catch_warnings():
     # Ray's own use of pydantic.
     warnings.simplefilter("ignore")
-    from ray.exceptions import ActorDiedError, RayTaskError
+    from ray.exceptions import (
+        ActorDiedError,
+        NodeDiedError,
+        ObjectLostError,
+        OwnerDiedError,
+        RayTaskError,
+        WorkerCrashedError,
+    )
     from ray.serve.exceptions import BackPressureError
 
 from crossrag.scale import serve
@@ -99,6 +107,22 @@ def test_a_lost_replica_is_made_good_by_another() -> None:
     assert handle.asked[0] == handle.asked[2]
     assert handle.asked[0].first_stage == (Scores(dense=0.1), Scores())
     assert handle.asked[0].seconds is None
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        NodeDiedError("gone"),  # type: ignore[no-untyped-call]
+        ObjectLostError("ff" * 28, None, ""),
+        OwnerDiedError("ff" * 28, None, ""),
+        WorkerCrashedError(),
+    ],
+)
+def test_a_lost_machine_is_made_good_by_another(lost: Exception) -> None:
+    handle = Handle(lost, said())
+    assert ServedReranker(replicas(handle)).score("q", ["a"]).relevance == (0.5,)
+    with pytest.raises(ModelError, match="2 replicas of the reranker were lost"):
+        ServedReranker(replicas(Handle(lost, lost), retries=1)).score("q", ["a"])
 
 
 def test_replica_after_replica_lost_is_an_error() -> None:
@@ -201,6 +225,89 @@ def test_only_what_changed_is_deployed(tmp_path: Path) -> None:
     assert port == base, "Serve listens, and no application of it"
     wide = digests(Settings(ray=RaySettings(reranker_max_replicas=9)))
     assert [one == other for one, other in zip(base, wide, strict=True)] == [False, True, True]
+
+
+def test_other_files_of_a_model_are_another_one(tmp_path: Path) -> None:
+    def digests() -> tuple[str, str, str]:
+        settings = Settings(
+            embedder=EmbedderSettings(model=f"onnx:{tmp_path}"),
+            reranking=RerankingSettings(model=f"sentence-transformers:{tmp_path}"),
+            verification=VerificationSettings(model=f"onnx:{tmp_path}"),
+        )
+        made = [build(settings).digest for build in (serve.reranker_of, serve.embedder_of, serve.api_of)]
+        return made[0], made[1], made[2]
+
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    before = digests()
+    assert digests() == before
+    (tmp_path / "config.json").write_text("[]", encoding="utf-8")
+    assert all(one != other for one, other in zip(before, digests(), strict=True))
+
+
+def test_settings_come_as_text_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "crossrag.toml").write_text("[ray]\nreranker_cpus = 2\n", encoding="utf-8")
+    monkeypatch.setenv("CROSSRAG_RAY__RERANKER_REPLICAS", "2")
+
+    def options(args: dict[str, str]) -> Any:
+        return serve.reranker(args)._bound_deployment
+
+    made = options({"settings": "[ray]\nreranker_cpus = 3\nreranker_replicas = 1\n"})
+    assert made.ray_actor_options["num_cpus"] == 3
+    config = made._deployment_config.autoscaling_config
+    assert config.min_replicas == 2, "the environment wins, as over a file"
+    assert options({"config": "crossrag.toml"}).ray_actor_options["num_cpus"] == 2
+    with pytest.raises(ConfigError, match="The text of the settings is not valid TOML"):
+        serve.reranker({"settings": "[ray"})
+    with pytest.raises(ConfigError, match="both given"):
+        serve.reranker({"settings": "", "config": "crossrag.toml"})
+
+
+def test_an_embedded_index_is_served_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def machine(number: int) -> dict[str, Any]:
+        own = {"CPU": 2.0, f"node:10.0.0.{number}": 1.0, "node:__internal_head__": 1.0}
+        return {"NodeID": str(number), "Alive": True, "Resources": own}
+
+    class Context:
+        def get_node_id(self) -> str:
+            return "2"
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "nodes", lambda: [machine(1), machine(2)])
+    monkeypatch.setattr(ray, "get_runtime_context", Context)
+    made = serve.api_of(Settings(), here=True)
+    assert made.application._bound_deployment.ray_actor_options["resources"] == {"node:10.0.0.2": 0.001}
+    assert made.digest != serve.api_of(Settings()).digest
+    on_qdrant = Settings(qdrant=QdrantSettings(url="http://q:6333"))
+    assert serve.api_of(on_qdrant, here=True).digest == serve.api_of(on_qdrant).digest
+    # A file of Serve's does not say where.
+    with pytest.raises(ConfigError, match="on one machine, and the cluster has several"):
+        serve.application({"settings": ""})
+    assert serve.application({"settings": "[qdrant]\nurl = 'http://q:6333'\n"})
+    monkeypatch.setattr(ray, "nodes", lambda: [machine(1)])
+    assert serve.application({"settings": ""})
+
+
+@pytest.mark.parametrize(
+    ("state", "warm", "healthy"),
+    [
+        ("starting", False, True),
+        ("ready", True, True),
+        ("failing", True, True),  # the index: it comes back by itself
+        ("failing", False, False),
+        ("stopping", False, True),
+    ],
+)
+def test_a_server_whose_models_failed_is_started_anew(state: str, warm: bool, healthy: bool) -> None:  # noqa: FBT001
+    api = object.__new__(serve.Api)
+    api.service = SimpleNamespace(state=state, warm=warm)  # type: ignore[assignment]
+    if healthy:
+        api.check_health()
+    else:
+        with pytest.raises(ModelError, match="log says which"):
+            api.check_health()
 
 
 def test_paths_hold_in_other_working_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

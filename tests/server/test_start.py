@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from crossrag.errors import StoreError
+
 from .conftest import wait_until
 from .test_load import answers, listening_early
 
@@ -109,3 +111,24 @@ def test_a_model_that_fails_in_any_way_is_told(make: Callable[..., Service]) -> 
         assert httpx.get(f"{found.url}/readyz", timeout=5).status_code == 503
         figures = httpx.get(f"{found.url}/metrics", timeout=5).text
         assert 'crossrag_errors_total{kind="RuntimeError"} 1.0' in figures
+
+
+def test_a_store_that_is_late_is_waited_for(
+    make: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = make()
+    real, there = service.check, threading.Event()
+
+    def late() -> None:
+        if not there.is_set():
+            raise StoreError("Nothing listens there")
+        real()
+
+    monkeypatch.setattr(service, "check", late)
+    with listening_early(service) as found:
+        wait_until(lambda: service.state == "failing")
+        assert service.warm
+        assert httpx.get(f"{found.url}/healthz", timeout=5).status_code == 200
+        assert httpx.get(f"{found.url}/readyz", timeout=5).status_code == 503
+        there.set()
+        assert httpx.get(f"{found.url}/readyz", timeout=5).status_code == 200

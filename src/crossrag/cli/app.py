@@ -89,6 +89,9 @@ def ingest(
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first file that cannot be read.")
     ] = False,
+    allow_failed: Annotated[
+        bool, typer.Option("--allow-failed", help="Files that cannot be read are told, and are no failure.")
+    ] = False,
     engine: EngineOption = "local",
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on whenever files change, until Ctrl-C.")
@@ -114,7 +117,7 @@ def ingest(
         show.report(report, as_json=as_json)
         if watch:
             ingestion.watch(rag, paths, selection, engine=prepares, as_json=as_json)
-    if report.failed:
+    if report.failed and not allow_failed:
         raise typer.Exit(6)
 
 

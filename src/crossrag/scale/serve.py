@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from crossrag import registry
 from crossrag.config import Settings, load_settings
-from crossrag.errors import ConfigError
+from crossrag.errors import ConfigError, ModelError
 from crossrag.ray_settings import RaySettings
 from crossrag.server.app import create_app
 from crossrag.server.listening import check_closed
@@ -44,10 +45,21 @@ def application(args: Mapping[str, Any]) -> Any:
     """The API.
 
     Args:
-        args: `config`, the path of a settings file on the machine that starts it. What else is there changes
-            nothing but that the application is another one.
+        args: `settings`, the text of a settings file; or `config`, the path of one on the machine that starts
+            it, whose text is not seen to change. What else is there changes nothing but that the application
+            is another one.
+
+    Raises:
+        ConfigError: The settings cannot be served; or they name an embedded index, and the cluster has
+            several machines: nothing says on which of them it is.
     """
-    return api_of(_settings(args)).application
+    settings = _settings(args)
+    if settings.store != "qdrant" and len(_machines()) > 1:
+        raise ConfigError(
+            "An embedded index is on one machine, and the cluster has several",
+            hint="Set qdrant.url to a Qdrant server, or use `crossrag serve --engine ray` where it is",
+        )
+    return api_of(settings).application
 
 
 def reranker(args: Mapping[str, Any]) -> Any:
@@ -108,13 +120,29 @@ class Api:
         """Whether it can answer: starting, ready, failing or stopping."""
         return self.service.state
 
+    def check_health(self) -> None:
+        """Ray starts a replica anew whose models did not load: no request can be answered by it.
+
+        One without its index stays: that comes back by itself, and `/readyz` says so until then.
+
+        Raises:
+            ModelError: The models cannot be used.
+        """
+        if self.service.state == "failing" and not self.service.warm:
+            raise ModelError("A model cannot be used", hint="The replica's log says which and why")
+
     def digest(self) -> str:
         """Of what was deployed."""
         return self._digest
 
 
-def api_of(settings: Settings) -> Made:
+def api_of(settings: Settings, *, here: bool = False) -> Made:
     """The API as an application of Serve.
+
+    Args:
+        settings: All of them.
+        here: Whether an embedded index is on this machine, where its server has to be then; this program must
+            be connected to the cluster.
 
     Raises:
         ConfigError: Several servers are wanted of an embedded index, or it is open to others without a key.
@@ -136,7 +164,9 @@ def api_of(settings: Settings) -> Made:
     # Where Serve listens is not where this one of its applications does.
     server = settings.server.model_copy(update={"port": ServerSettings().port})
     settings = settings.model_copy(update={"ray": own, "server": server})
-    digest = _digest(settings)
+    # On another machine the same path is another index, most likely an empty one.
+    place = _this_machine() if here and settings.store != "qdrant" else {}
+    digest = _digest(settings, _model_files("grounders", settings.verification.model), *place)
     deployed = serve.deployment(
         name="Api",
         num_replicas=ray.ingress_replicas,
@@ -144,7 +174,7 @@ def api_of(settings: Settings) -> Made:
         max_ongoing_requests=1_024,
         max_queued_requests=1_024,
         backpressure_config={"status_code": 503, "retry_after_s": 2.0},
-        ray_actor_options={"num_cpus": ray.ingress_cpus},
+        ray_actor_options={"num_cpus": ray.ingress_cpus, "resources": place},
         graceful_shutdown_timeout_s=limits.grace_seconds,
         # Two cannot have an embedded index open: there the old one has to end first.
         max_surge_percent=100 if settings.store == "qdrant" else 0,
@@ -223,7 +253,7 @@ def _model(
         # A new model is loaded beside the old one, which answers until then.
         max_surge_percent=100,
     )(replica)
-    digest = _digest(own)
+    digest = _digest(own, _model_files(kind, model.model))
     return Made(deployed.bind(own, digest), digest)
 
 
@@ -238,8 +268,32 @@ def listens_at() -> tuple[str, int]:
 
 
 def _settings(args: Mapping[str, Any]) -> Settings:
-    file = args.get("config")
-    return load_settings(config_file=None if file is None else Path(str(file))).settings
+    file, text = args.get("config"), args.get("settings")
+    if file is not None and text is not None:
+        raise ConfigError(
+            "`config` and `settings` are both given", hint="Write the path of a file, or its text"
+        )
+    return load_settings(
+        config_file=None if file is None else Path(str(file)), config_text=None if text is None else str(text)
+    ).settings
+
+
+def _machines() -> list[dict[str, Any]]:
+    """Those of the cluster that this program is connected to; none where it is connected to no cluster."""
+    import ray
+
+    if not ray.is_initialized():
+        return []
+    return [one for one in ray.nodes() if one["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _this_machine() -> dict[str, float]:
+    """What only this machine of the cluster has, and so little of it that everybody may have some."""
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    [own] = [one["Resources"] for one in _machines() if one["NodeID"] == here]
+    return {name: 0.001 for name in own if name.startswith("node:") and "__" not in name}
 
 
 def _part(ray: RaySettings, *beginnings: str) -> RaySettings:
@@ -268,11 +322,26 @@ def _whole(value: object) -> object:
     return value
 
 
-def _digest(settings: Settings) -> str:
-    """Of every value, secrets too: another key is another application."""
+def _model_files(kind: Kind, name: str) -> str:
+    """A digest of a model's files: others under the same path are another model. Of nothing without a folder.
+
+    It costs the reading of the files, which each replica does too. What a backend calls its fingerprint would
+    cost the loading of the model.
+    """
+    digest = hashlib.sha256()
+    folder = registry.folder(kind, name)
+    for file in sorted(folder.iterdir()) if folder is not None else ():
+        if file.is_file():
+            with file.open("rb") as opened:
+                digest.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _digest(settings: Settings, *further: str) -> str:
+    """Of every value, secrets too: another key is another application; and of what is said beside them."""
 
     def plain(value: object) -> str:
         return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
-    text = json.dumps(settings.model_dump(), default=plain, sort_keys=True)
+    text = json.dumps([settings.model_dump(), *further], default=plain, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -51,10 +51,16 @@ class Replicas:
 
         Raises:
             Problem: 503, the replicas have too much to do.
-            ModelError: Replica after replica was lost, or the model failed.
+            ModelError: Replica after replica was lost, alone or with its machine, or the model failed.
             Abandoned: Nobody waits for it any more.
         """
-        from ray.exceptions import RayActorError, RayTaskError
+        from ray.exceptions import (
+            NodeDiedError,
+            ObjectLostError,
+            RayActorError,
+            RayTaskError,
+            WorkerCrashedError,
+        )
         from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
         for attempt in range(self._retries + 1):
@@ -76,7 +82,8 @@ class Replicas:
                         hint="The replica's log says why",
                     )
                 ) from None
-            except RayActorError:
+            # The replica, its machine, or what it had answered and nobody had fetched yet.
+            except (RayActorError, NodeDiedError, ObjectLostError, WorkerCrashedError):
                 if attempt < self._retries:
                     time.sleep(_PAUSE * 2**attempt)
         raise ModelError(

@@ -115,7 +115,7 @@ def deploy(settings: Settings, *, stop: threading.Event | None = None) -> list[s
     if settings.reranking.model != "none":
         models[RERANKER] = reranker_of(settings)
     done: list[str] = []
-    for stage in (models, {API: api_of(settings)}):
+    for stage in (models, {API: api_of(settings, here=True)}):
         new = {name: made for name, made in stage.items() if _running(name) != made.digest}
         targets = [
             serve.RunTarget(made.application, name=name, route_prefix="/" if name == API else None)

@@ -9,15 +9,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crossrag.scale import ingest_work
 from crossrag.testing import HashedEmbedder
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from crossrag.scale.ingest_rows import Row
+    from crossrag.scale.ingest_work import Order
+
+
+def noted(row: Row, order: Order) -> Row:
+    """As the engine's `read`; leaves a file `NUMBER.read` with how many calls the embedder had had."""
+    made = ingest_work.read(row, order)
+    folder = Path(order.read().embedder.model.partition(":")[2])
+    calls = len(list(folder.glob("*-*")))
+    (folder / f"{row['number']}.read").write_text(str(calls), encoding="utf-8")
+    return made
+
 
 class SlowEmbedder(HashedEmbedder):
-    """`slowly:FOLDER`. Each call leaves a file `PID-TIME` there; a file `die` kills the next caller, once."""
+    """`slowly:FOLDER`. Each call leaves a file `PID-TIME` there; a file `die` kills the next caller, once.
+
+    A file `seconds` says how long each takes.
+    """
 
     def __init__(self, model: str, *, threads: int = 0) -> None:
         super().__init__()
@@ -31,5 +47,6 @@ class SlowEmbedder(HashedEmbedder):
         if die.exists():
             die.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(0.05)
+        seconds = self._folder / "seconds"
+        time.sleep(float(seconds.read_text(encoding="utf-8")) if seconds.exists() else 0.05)
         return super().embed_documents(texts)

@@ -37,6 +37,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- else }}{{ default "default" .Values.serviceAccount.name }}{{ end }}
 {{- end }}
 
+{{/* Of pods that ask Kubernetes for nothing. */}}
+{{- define "crossrag.noAccount" -}}
+serviceAccountName: {{ include "crossrag.serviceAccount" . }}
+automountServiceAccountToken: false
+{{- end }}
+
+{{/* Whether the head of Ray changes the number of workers. */}}
+{{- define "crossrag.rayScales" -}}
+{{ and .Values.ray.enabled (gt (int .Values.ray.worker.maxReplicas) (int .Values.ray.worker.minReplicas)) }}
+{{- end }}
+
 {{/* As the chart of Qdrant names its own. */}}
 {{- define "crossrag.qdrant" -}}
 {{- $name := default "qdrant" .Values.qdrant.nameOverride }}
@@ -64,6 +75,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- if and .Values.ray.enabled (or .Values.persistence.enabled (not (include "crossrag.qdrantUrl" .))) }}
 {{- fail "with ray.enabled the index is on Qdrant: set persistence.enabled=false, and qdrant.enabled or qdrantUrl" }}
+{{- end }}
+{{- if and .Values.ray.enabled .Values.autoscaling.enabled }}
+{{- fail "autoscaling is of servers without Ray: set autoscaling.enabled=false, and ray.worker.minReplicas and maxReplicas" }}
 {{- end }}
 {{- if and .Values.ingest.enabled (or .Values.persistence.enabled (not (include "crossrag.qdrantUrl" .))) }}
 {{- fail "ingest.enabled writes to Qdrant from a folder of its own: set persistence.enabled=false; a server with a folder takes uploads" }}
