@@ -142,6 +142,8 @@ def test_a_file_that_is_missing_or_empty_is_refused(tmp_path: Path) -> None:
         ("docs/handbook", "", False),
         ("leave.md", "fifteen months", False),
         ("leave.md", "months fourteen", False),
+        ("leave.md", "teen months", False),
+        ("leave.md", "It began with a word: parental leave is fourteen months of pay", True),
     ],
 )
 def test_a_judgement_names_the_passage_it_quotes(source: str, quote: str, names: bool) -> None:  # noqa: FBT001

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import quoted
 from .calibration import Calibration, Operating, calibration_error, fit, operating_points, threshold_for
 from .errors import ConfigError, UsageError
 
@@ -34,9 +35,9 @@ class Judgement:
     quote: str = ""
 
     def names(self, chunk: Chunk) -> bool:
-        """Whether the chunk is that place; white space and case do not matter."""
+        """Whether the chunk is that place; its quote as `quoted.holds` has it."""
         same = chunk.source == self.source or chunk.source.endswith("/" + self.source)
-        return same and _flat(self.quote) in _flat(chunk.text)
+        return same and quoted.holds(self.quote, chunk.text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +197,3 @@ def _judgement(line: bytes, where: str) -> Judgement:
             f"{where}: {error}", hint='Write {"question": "…", "source": "…", "quote": "…"}'
         ) from None
     return Judgement(question.strip(), source.strip(), quote.strip())
-
-
-def _flat(text: str) -> str:
-    return " ".join(text.lower().split())

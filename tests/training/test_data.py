@@ -72,8 +72,12 @@ def test_what_is_there_to_measure_is_not_learned_from(tmp_path: Path) -> None:
     folder = folder_of_judgements(tmp_path)
     legs = {"embedder": HashedEmbedder(), "sparse_encoder": HashedTerms()}
     (folder / "qrels" / "train.tsv").rename(folder / "qrels" / "test.tsv")
-    learned, held = from_folder(folder, **legs, by_prefix=True)  # type: ignore[arg-type]
-    assert (len(learned), len(held)) == (1, 0)
+    found = from_folder(folder, **legs, by_prefix=True)  # type: ignore[arg-type]
+    assert (len(found.train), len(found.dev)) == (1, 0)
+    (unlabelled,) = found.unlabelled
+    assert len(unlabelled.questions) == 5
+    assert all((question.grades == -1).all() for question in unlabelled.questions)
+    assert all(question.text in {p.text for p in unlabelled.passages} for question in unlabelled.questions)
     rows = (folder / "qrels" / "test.tsv").read_text(encoding="utf-8")
     (folder / "qrels" / "dev.tsv").write_text(rows, encoding="utf-8")
     with pytest.raises(UsageError, match=r"has the judgements test"):

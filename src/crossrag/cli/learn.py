@@ -81,7 +81,7 @@ def train(
     check_places(origin, out)
     if general is not None:
         check_folder(general)
-    learned, held = _mined(rag, data, judgements, by_prefix=by_prefix)
+    learned, held, unlabelled = _mined(rag, data, judgements, by_prefix=by_prefix)
     count = sum(len(part.questions) for part in learned)
     steps = steps or max(60, min(4_000, count * 3 // 8))
     options = TrainingOptions(
@@ -95,7 +95,9 @@ def train(
     )
     with _training_progress(options.steps) as listener:
         outcome = trainer.improve(
-            trainer.Material(train=learned, held_out=held, general=_general(rag, general)),
+            trainer.Material(
+                train=learned, unlabelled=unlabelled, held_out=held, general=_general(rag, general)
+            ),
             origin,
             out,
             options=options,
@@ -110,7 +112,7 @@ def train(
 
 def _mined(
     rag: Rag, data: Path | None, judgements: Path | None, *, by_prefix: bool
-) -> tuple[list[Mined], list[Mined]]:
+) -> tuple[list[Mined], list[Mined], list[Mined]]:
     from crossrag.calibrating import by_question, read_judgements
     from crossrag.training import sources, trainer
 
@@ -120,9 +122,9 @@ def _mined(
         mined, lost = sources.from_index(rag, judged, told=show.talk)
         if lost:
             show.talk(f"{lost} questions were left out: the search finds none of their relevant passages.")
-        return trainer.split([mined])
+        return *trainer.split([mined]), [sources.unlabelled_from_index(rag, mined)]
     assert data is not None  # noqa: S101 - checked by the caller
-    learned, held = sources.from_folder(
+    found = sources.from_folder(
         data,
         embedder=rag.embedder,
         sparse_encoder=rag.sparse_encoder,
@@ -130,7 +132,8 @@ def _mined(
         check=trainer.check_folder_counts,
         told=show.talk,
     )
-    return (learned, held) if held else trainer.split(learned)
+    learned, held = (found.train, found.dev) if found.dev else trainer.split(found.train)
+    return learned, held, found.unlabelled
 
 
 def _general(rag: Rag, folder: Path | None) -> list[Mined]:
@@ -138,10 +141,10 @@ def _general(rag: Rag, folder: Path | None) -> list[Mined]:
 
     if folder is None:
         return [sources.bundled_questions(rag)]
-    learned, held = sources.from_folder(
+    found = sources.from_folder(
         folder, embedder=rag.embedder, sparse_encoder=rag.sparse_encoder, told=show.talk, limit=200
     )
-    return held or learned
+    return found.dev or found.train
 
 
 @contextmanager

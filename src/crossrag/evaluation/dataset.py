@@ -8,20 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from crossrag import quoted
 from crossrag.errors import UsageError
 
 if TYPE_CHECKING:
     from crossrag.types import Candidate, Chunk
-
-_WORD = re.compile(r"\w+")
-_RUN = 5
-"""Words in a row that are compared as one, where a quote is no part of a passage."""
-_SHARED = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +34,10 @@ class Place:
     grade: int = 1
 
     def holds(self, chunk: Chunk) -> bool:
-        """Whether the chunk is this place; white space and case do not matter.
-
-        A quote need not be whole: a chunk also counts that shares half of its own, or of the quote's, runs of
-        five words.
-        """
+        """Whether the chunk is this place, as `quoted.holds` has it."""
         if self.sources and not any(_same(source, chunk.source) for source in self.sources):
             return False
-        wanted, there = _words(self.quote), _words(chunk.text)
-        if not wanted or f" {' '.join(wanted)} " in f" {' '.join(there)} ":
-            return True
-        runs, found = _runs(wanted), _runs(there)
-        return bool(runs and found) and len(runs & found) >= _SHARED * min(len(runs), len(found))
+        return quoted.holds(self.quote, chunk.text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,11 +159,3 @@ def graded(judged: Mapping[str, int]) -> tuple[Place, ...]:
 
 def _same(named: str, source: str) -> bool:
     return source == named or source.endswith("/" + named)
-
-
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
-
-
-def _runs(words: Sequence[str]) -> set[tuple[str, ...]]:
-    return {tuple(words[start : start + _RUN]) for start in range(len(words) - _RUN + 1)}

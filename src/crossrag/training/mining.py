@@ -187,9 +187,20 @@ def pseudo_questions(
     They teach nothing of relevance: on them the network is to keep the first stage's order, so that its broad
     knowledge is not lost while it learns from few kinds of questions.
     """
-    chance = random.Random(collection.name)  # noqa: S311 - a draw, no secret
+    texts = pseudo_texts(collection.passages, count, seed=collection.name)
+    questions = []
+    for number, (text, (dense, sparse)) in enumerate(zip(texts, searcher.scores(texts), strict=True)):
+        found = candidates(dense, sparse, depth=depth)
+        scores = np.stack([dense[found], sparse[found]], axis=1).astype(np.float32)
+        questions.append(unjudged(number, text, found, scores))
+    return Mined(unlabelled(collection.name), collection.passages, tuple(questions))
+
+
+def pseudo_texts(passages: Sequence[Passage], count: int, *, seed: str) -> list[str]:
+    """Titles and sentences of at most `count` passages, sorted."""
+    chance = random.Random(seed)  # noqa: S311 - a draw, no secret
     texts: set[str] = set()
-    for passage in chance.sample(collection.passages, min(count, len(collection.passages))):
+    for passage in chance.sample(passages, min(count, len(passages))):
         if passage.title and chance.random() < 0.35:
             texts.add(passage.title)
             continue
@@ -197,20 +208,18 @@ def pseudo_questions(
         sentences = [text[sentence.start : sentence.end] for sentence in split_sentences(text)]
         if usable := [sentence for sentence in sentences if 20 <= len(sentence) <= 250]:
             texts.add(chance.choice(usable))
-    ordered = sorted(texts)
-    questions = []
-    for number, (text, (dense, sparse)) in enumerate(zip(ordered, searcher.scores(ordered), strict=True)):
-        found = candidates(dense, sparse, depth=depth)
-        questions.append(
-            Question(
-                f"pseudo-{number}",
-                text,
-                np.asarray(found, np.int32),
-                np.full(len(found), -1, np.int8),
-                np.stack([dense[found], sparse[found]], axis=1).astype(np.float32),
-            )
-        )
-    return Mined(f"{collection.name}, unlabelled", collection.passages, tuple(questions))
+    return sorted(texts)
+
+
+def unjudged(number: int, text: str, found: Sequence[int], scores: NDArray[np.float32]) -> Question:
+    """A question of whose candidates nothing is known but the first stage's scores float32[n, 2]."""
+    places = np.asarray(found, np.int32)
+    return Question(f"pseudo-{number}", text, places, np.full(len(found), -1, np.int8), scores)
+
+
+def unlabelled(name: str) -> str:
+    """What questions without judgements about a collection are called."""
+    return f"{name}, unlabelled"
 
 
 def candidates(

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,16 +15,38 @@ from crossrag import calibrating, retrieval
 from crossrag.errors import UsageError
 
 from .judged import Collection, Passage, read_collections
-from .mining import Mined, Question, Searcher, mine
+from .mining import (
+    Mined,
+    Question,
+    Searcher,
+    mine,
+    pseudo_questions,
+    pseudo_texts,
+    unjudged,
+    unlabelled,
+)
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from crossrag.calibrating import Judgement
     from crossrag.pipeline import Rag
     from crossrag.protocols import Embedder, SparseEncoder
+    from crossrag.types import Candidate
 
 Told = Callable[[str], None]
 _DEPTH = 40
 """Passages taken from each leg."""
+_LABELLED_PER_UNLABELLED = 6
+"""Judged questions for each that nobody judged, on which the first stage's order is kept."""
+
+
+class Found(NamedTuple):
+    """Mined questions: those of `qrels/train`, those of `qrels/dev`, and some that nobody judged."""
+
+    train: list[Mined]
+    dev: list[Mined]
+    unlabelled: list[Mined]
 
 
 def from_folder(
@@ -36,27 +58,29 @@ def from_folder(
     limit: int | None = None,
     check: Callable[[int, int], None] = lambda *_: None,
     told: Told = lambda _: None,
-) -> tuple[list[Mined], list[Mined]]:
-    """Mine a BEIR folder. Returns the questions of `qrels/train` and those of `qrels/dev`, which may be none.
+) -> Found:
+    """Mine a BEIR folder. Those of dev may be none.
 
-    A folder with neither but one other file of judgements is read as if it was `train`. `check` is given the
-    numbers of both before anything is searched.
+    A folder with neither train nor dev but one other file of judgements is read as if that was `train`.
+    `check` is given the numbers of both before anything is searched.
 
     Raises:
         UsageError: The folder is not of that layout.
     """
-    train: list[Mined] = []
-    dev: list[Mined] = []
+    found = Found([], [], [])
     collections = read_collections(folder, by_prefix=by_prefix)
     check(_count(collections, None), _count(collections, "dev"))
     for collection in collections:
         told(f"searching {len(collection.passages)} passages of {collection.name}")
         searcher = Searcher(collection.passages, embedder=embedder, sparse_encoder=sparse_encoder)
-        for split, target in ((_train_split(collection), train), ("dev", dev)):
+        train = _train_split(collection)
+        for split, target in ((train, found.train), ("dev", found.dev)):
             if split in collection.judgements:
                 questions = tuple(mine(collection, split, searcher=searcher, depth=_DEPTH, limit=limit))
                 target.append(Mined(collection.name, collection.passages, questions))
-    return train, dev
+        count = len(collection.judgements.get(train, ())) // _LABELLED_PER_UNLABELLED
+        found.unlabelled.append(pseudo_questions(collection, searcher=searcher, count=count))
+    return found
 
 
 def from_index(
@@ -67,41 +91,64 @@ def from_index(
     Returns:
         The questions, and how many were left out because the search found none of their relevant passages.
     """
-    passages: list[Passage] = []
-    number_of: dict[str, int] = {}
+    pool = _Pool()
     questions: list[Question] = []
     lost = 0
     grouped = calibrating.by_question(judgements)
     told(f"searching the index for {len(grouped)} questions")
     for text, wanted in grouped.items():
-        found = retrieval.retrieve(
-            text,
-            embedder=rag.embedder,
-            sparse_encoder=rag.sparse_encoder,
-            store=rag.index,
-            fetch_k=rag.settings.retrieval.fetch_k,
-            rrf_k=rag.settings.retrieval.rrf_k,
-            dense_weight=rag.settings.retrieval.dense_weight,
-        )
+        found = _search(rag, text)
         grades = [1 if calibrating.answers(wanted, c.chunk) else -1 for c in found]
         if 1 not in grades:
             lost += 1
             continue
+        places, scores = pool.places(found)
+        questions.append(Question(text, text, places, np.asarray(grades, np.int8), scores))
+    return Mined("index", tuple(pool.passages), tuple(questions), rag.store.count()), lost
+
+
+def unlabelled_from_index(rag: Rag, labelled: Mined) -> Mined:
+    """Headings and sentences of what was found for judged questions, as questions that nobody judged."""
+    pool = _Pool()
+    count = len(labelled.questions) // _LABELLED_PER_UNLABELLED
+    questions = []
+    for number, text in enumerate(pseudo_texts(labelled.passages, count, seed=labelled.name)):
+        places, scores = pool.places(_search(rag, text))
+        questions.append(unjudged(number, text, places.tolist(), scores))
+    return Mined(unlabelled(labelled.name), tuple(pool.passages), tuple(questions), labelled.searched)
+
+
+class _Pool:
+    """Passages of an index, each once, in the order in which they were found."""
+
+    def __init__(self) -> None:
+        self.passages: list[Passage] = []
+        self._number_of: dict[str, int] = {}
+
+    def places(self, found: Sequence[Candidate]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Int32[n], where they stand, and float32[n, 2], their scores; NaN of a leg that was not asked."""
         for candidate in found:
-            if candidate.chunk.id not in number_of:
-                number_of[candidate.chunk.id] = len(passages)
-                heading = candidate.chunk.described.removesuffix(candidate.chunk.text).rstrip("\n")
-                passages.append(Passage(candidate.chunk.id, heading, candidate.chunk.text))
-        questions.append(
-            Question(
-                text,
-                text,
-                np.asarray([number_of[c.chunk.id] for c in found], np.int32),
-                np.asarray(grades, np.int8),
-                np.asarray([[c.scores.dense, c.scores.sparse] for c in found], np.float32),
-            )
-        )
-    return Mined("index", tuple(passages), tuple(questions), rag.store.count()), lost
+            chunk = candidate.chunk
+            if chunk.id not in self._number_of:
+                self._number_of[chunk.id] = len(self.passages)
+                heading = chunk.described.removesuffix(chunk.text).rstrip("\n")
+                self.passages.append(Passage(chunk.id, heading, chunk.text))
+        places = np.asarray([self._number_of[c.chunk.id] for c in found], np.int32)
+        scores = np.asarray([[c.scores.dense, c.scores.sparse] for c in found], np.float32).reshape(-1, 2)
+        return places, scores
+
+
+def _search(rag: Rag, text: str) -> Sequence[Candidate]:
+    settings = rag.settings.retrieval
+    return retrieval.retrieve(
+        text,
+        embedder=rag.embedder,
+        sparse_encoder=rag.sparse_encoder,
+        store=rag.index,
+        fetch_k=settings.fetch_k,
+        rrf_k=settings.rrf_k,
+        dense_weight=settings.dense_weight,
+    )
 
 
 def bundled_questions(rag: Rag) -> Mined:

@@ -50,6 +50,8 @@ class Material:
 
     train: Sequence[Mined]
     held_out: Sequence[Mined]
+    unlabelled: Sequence[Mined] = ()
+    """Questions without judgements, on which the first stage's order is to be kept."""
     general: Sequence[Mined] = ()
 
 
@@ -106,6 +108,7 @@ def improve(
     typical = read_config(start)["first_stage"]["typical"]
     material = Material(
         train=_complete(material.train, typical),
+        unlabelled=_complete(material.unlabelled, typical),
         held_out=_complete(material.held_out, typical),
         general=_complete(material.general, typical),
     )
@@ -120,7 +123,7 @@ def improve(
     with tempfile.TemporaryDirectory(prefix="crossrag-train-") as scratch:
         folder = Path(scratch) / "model"
         drawn = Batches(
-            material.train,
+            [*material.train, *material.unlabelled],
             load_tokenizer(start / "tokenizer.json"),
             batches or BatchOptions(seed=options.seed),
         )
