@@ -233,13 +233,13 @@ def test_ctrl_c_leaves_a_whole_index_that_is_gone_on_with(
 def test_readers_wait_for_a_slow_embedder(driver: Driver, place: Place) -> None:
     shutil.rmtree(place.docs)
     place.docs.mkdir()
-    shelves = 14
+    shelves = 18
     for number in range(shelves):
         text = f"Line of the long document {number}, which is a shelf of its own.\n\n" * 2_600
         (place.docs / f"{number:04d}.txt").write_text(text[:150_000], encoding="utf-8")
     order = place.order("ray", engine="ray", in_flight=1_500_000)
     order["settings"]["chunking"] = {"size": 100_000, "overlap": 0}
-    (place.folder / "calls" / "seconds").write_text("0.4", encoding="utf-8")
+    (place.folder / "calls" / "seconds").write_text("0.35", encoding="utf-8")
     assert driver.told(order)["added"] == shelves
     # What had been read, less what had been taken up by the embedder, whenever a shelf was read.
     ahead = [
@@ -247,8 +247,8 @@ def test_readers_wait_for_a_slow_embedder(driver: Driver, place: Place) -> None:
         for file in (place.folder / "calls").glob("*.read")
     ]
     assert len(ahead) == shelves
-    # Without that bound it is two thirds of them.
-    assert 1 < max(ahead) <= 6
+    # With room for all of them it comes to two thirds.
+    assert 1 < max(ahead) <= shelves // 2, sorted(ahead)
 
 
 def test_other_models_than_the_index_has_are_refused(driver: Driver, place: Place) -> None:
