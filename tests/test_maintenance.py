@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crossrag import FingerprintError, Rag, StoreError, UsageError, maintenance
+from crossrag import FingerprintError, Rag, StoreError, UsageError, files, maintenance
 from crossrag.config import ChunkingSettings
 from crossrag.testing import HashedEmbedder, HashedTerms
 from crossrag.types import SparseVector
@@ -93,3 +94,18 @@ def test_a_reindex_takes_other_settings_and_keeps_the_old_until_it_is_done(
         assert len(other.search("Line", top_k=50)) == 26
     with pytest.raises(FingerprintError, match="other settings"):
         rag.search("Line")
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(rag: Rag, docs: Path) -> None:
+    rag.ingest(docs)
+    rag.store.delete_document(str(docs / "two.txt"))
+    (docs / "two.txt").unlink()
+    os.mkfifo(docs / "two.txt")
+    for reads in (files.look, files.digest):
+        with pytest.raises(OSError, match="no regular file"):
+            reads(docs / "two.txt")
+    (failure,) = maintenance.repair(rag.index).failed
+    assert failure.reason == "cannot be read: it is no regular file"
+    with pytest.raises(StoreError, match=r"files/two.txt \(cannot be read: it is no regular file\)"):
+        maintenance.reindex(rag.index)
+    assert len(rag.documents()) == 3

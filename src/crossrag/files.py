@@ -5,8 +5,11 @@ Knows nothing of what is in them, nor of what is indexed already.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import re
+import stat
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -136,10 +139,11 @@ def look(path: Path) -> Look:
     and given its old date again looks different.
 
     Raises:
-        OSError: The file is not there.
+        OSError: The file is not there, or no regular file.
     """
     now = time.time_ns()
     seen = path.stat()
+    _check_regular(seen)
     return Look(
         f"{seen.st_size}:{seen.st_mtime_ns}:{seen.st_ctime_ns}:{seen.st_ino}",
         max(seen.st_mtime_ns, seen.st_ctime_ns) < now - _RACY_NANOSECONDS,
@@ -147,13 +151,21 @@ def look(path: Path) -> Look:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of the bytes, in hex, read block by block.
+    """SHA-256 of the bytes, in hex, read block by block. A pipe or a device is never waited for.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be read, or is no regular file.
     """
     made = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
+    # A pipe may have taken the file's place since it was looked at; opening must not wait for its writer.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        _check_regular(os.fstat(descriptor))
         while block := file.read(_BLOCK):
             made.update(block)
     return made.hexdigest()
+
+
+def _check_regular(seen: os.stat_result) -> None:
+    if not stat.S_ISREG(seen.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
