@@ -153,6 +153,7 @@ class Index:
             gone=[one for one in prunable if one not in wanted and files.is_below(one, roots)],
             recipe=self.recipe,
             checksum=selection.checksum,
+            largest=self.settings.loading.file_bytes,
             progress=lambda done, total, source: progress(
                 indexing.Progress(stage="comparing", done=done, total=total, source=source)
             ),
@@ -189,7 +190,8 @@ class Index:
             known = self.manifest.entries()
             ids = {file.document_id for file in wanted}
             gone = [one for one in known if prune and one not in ids]
-            plan = planning.compare(wanted, known, gone=gone, recipe=self.recipe)
+            largest = self.settings.loading.file_bytes
+            plan = planning.compare(wanted, known, gone=gone, recipe=self.recipe, largest=largest)
             return indexer.run(plan, progress=progress)
 
     @contextmanager

@@ -63,7 +63,8 @@ def repair(index: Index, *, progress: Callable[[Progress], None] = lambda _: Non
         index.store.flush()
         broken = [known[one.document_id] for one in found if one.kind in {"missing", "altered"}]
         wanted = [_file(entry.id, entry.source, entry.metadata) for entry in broken]
-        plan = planning.compare(wanted, {}, gone=(), recipe=index.recipe)
+        largest = index.settings.loading.file_bytes
+        plan = planning.compare(wanted, {}, gone=(), recipe=index.recipe, largest=largest)
         # Only what can be read is taken away first: its points may be right in part, and would be kept.
         indexer.remove([change.file.document_id for change in plan.changes])
         report = indexer.run(plan, progress=progress)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from . import files
+from . import files, loading
 from .types import Failure
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def compare(
     gone: Collection[str],
     recipe: str,
     checksum: bool = False,
+    largest: int | None = None,
     progress: Callable[[int, int, str], None] = lambda *_: None,
 ) -> Plan:
     """Look at every file and say what must be done.
@@ -95,6 +96,7 @@ def compare(
         gone: Ids of the documents that it is to hold no longer.
         recipe: Whatever else than its bytes a document's chunks depend on.
         checksum: Read every file, also those that look as they did when they were last read.
+        largest: Bytes that a file may have to be read.
         progress: Called before each file with its number, the number of all, and its source.
     """
     changes: list[Change] = []
@@ -110,6 +112,9 @@ def compare(
         try:
             look = files.look(file.path)
             fresh = checksum or entry is None or entry.stamp != look.stamp
+            if fresh and largest is not None and look.size > largest:
+                failed.append(_too_large(file, look, largest))
+                continue
             content_hash = files.digest(file.path) if fresh or entry is None else entry.content_hash
         except OSError as error:
             failed.append(Failure(source=file.source, reason=f"cannot be read: {error.strerror}"))
@@ -168,6 +173,13 @@ def _change(file: File, content_hash: str, look: Look, entry: Entry | None, twin
         previous=entry,
         twin=origin or twins.copied(content_hash),
     )
+
+
+def _too_large(file: File, look: Look, largest: int) -> Failure:
+    """Said before it is hashed: nothing that takes minutes is done for a file that is refused anyway."""
+    error = loading.too_large(file.source, look.size, largest)
+    reason = error.message.removeprefix(f"{file.source}: ")
+    return Failure(source=file.source, reason=f"{reason}. {error.hint}")
 
 
 def _labelled(file: File, source: str) -> File:
