@@ -16,7 +16,7 @@ from crossrag.config import ChunkingSettings
 from crossrag.testing import HashedEmbedder, HashedTerms
 from crossrag.types import SparseVector
 
-from .test_sync import digest, lines, opened, write
+from .test_sync import Faulty, digest, lines, opened, write
 
 
 @pytest.fixture
@@ -64,6 +64,44 @@ def test_repair_leaves_what_it_cannot_mend(rag: Rag, docs: Path) -> None:
     repaired = maintenance.repair(rag.index)
     assert [failure.source for failure in repaired.failed] == ["files/two.txt"]
     assert len(rag.documents()) == 3
+
+
+def test_repair_keeps_what_can_be_hashed_and_not_be_read(rag: Rag, docs: Path) -> None:
+    (docs / "page.html").write_text("<p>A page with a sentence.</p>", encoding="utf-8")
+    rag.ingest(docs)
+    for name in ("page.html", "two.txt", "one.txt"):
+        first = next(iter(rag.store.scan(where={"source": f"files/{name}"}))).chunk
+        rag.store.upsert([replace(first, text="x")], np.eye(1, 256, dtype=np.float32), [SparseVector((), ())])
+    (docs / "page.html").write_bytes(b"%PDF-1.4 nothing more")
+    (docs / "two.txt").write_text("", encoding="utf-8")
+    write(docs, one=lines("one", 2, 4))
+    repaired = maintenance.repair(rag.index)
+    assert [failure.source for failure in repaired.failed] == ["files/page.html", "files/two.txt"]
+    assert (repaired.rewritten, len(rag.documents())) == (1, 4)
+    assert rag.manifest.transitions() == []
+    left = maintenance.verify(rag.index).differences
+    assert [(one.kind, one.source) for one in left] == [
+        ("altered", "files/page.html"),
+        ("altered", "files/two.txt"),
+    ]
+
+
+def test_a_repair_that_is_cut_short_can_be_made_again(
+    rag: Rag, docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rag.ingest(docs)
+    before = digest(rag)
+    for name in ("upsert", "flush", "delete_document"):
+        rag.store.delete_document(str(docs / "two.txt"))
+        store = rag.store
+        countdown = [{"flush": 2}.get(name, 1)]  # the first flush comes before anything is written
+        with monkeypatch.context() as patched:
+            patched.setattr(rag.index._pair, "_store", Faulty(store, {name}, countdown))
+            with pytest.raises(OSError, match="Input/output"):
+                maintenance.repair(rag.index)
+        assert len(rag.documents()) == 3
+        assert maintenance.repair(rag.index).failed == ()
+        assert digest(rag) == before
 
 
 def test_deleting_by_source(rag: Rag, docs: Path) -> None:

@@ -51,6 +51,8 @@ class Change:
     """What the index holds of this document."""
     twin: Entry | None = None
     """Another document of the same content: what this was renamed from, or what it is a copy of."""
+    damaged: bool = False
+    """Whether what the index holds of it is wrong: it is written anew, and no vector is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
