@@ -86,6 +86,14 @@ def test_patterns_choose_and_exclude(tmp_path: Path) -> None:
         find_files(tmp_path, glob=["[z-a]"])
 
 
+def test_patterns_hold_for_a_file_that_is_named_too(tmp_path: Path) -> None:
+    write(tmp_path, "a.md", "b.txt")
+    assert find_files(tmp_path / "a.md", glob=["*.md"], exclude=["b*"]).known == (tmp_path / "a.md",)
+    assert find_files(tmp_path / "b.txt", glob=["*.md"]) == Found((), ())
+    assert find_files(tmp_path / "a.md", glob=["*.md", "!a.*"]) == Found((), ())
+    assert find_files(tmp_path / "b.txt", exclude=["*.txt"]) == Found((), ())
+
+
 def test_gitignore_is_honoured_as_git_honours_it(tmp_path: Path) -> None:
     names = [
         *("a.txt", "b.log", "keep.log", "build/x.txt", "sub/a.txt", "sub/build/y.txt", "sub/b.log"),

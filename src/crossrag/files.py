@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,9 @@ class Found:
     skipped: tuple[Failure, ...]
     notices: tuple[str, ...] = ()
     """What could not be used of `metadata.jsonl` and `.gitignore`, and why."""
+    failed: tuple[Failure, ...] = ()
+    unseen: frozenset[str] = frozenset()
+    """Identities of files and folders that may be there, and hold nobody knows what."""
 
 
 def collect(
@@ -62,11 +65,12 @@ def collect(
         gitignore: Whether `.gitignore` files count.
 
     Raises:
-        LoadError: A folder cannot be listed.
+        LoadError: A root cannot be listed.
         UsageError: A pattern cannot be used.
     """
     chosen: dict[str, File] = {}
     skipped: dict[str, Failure] = {}
+    failed: dict[str, Failure] = {}
     notices: list[str] = []
     for root in roots:
         found = loading.find_files(root, glob=globs, exclude=exclude, gitignore=gitignore)
@@ -79,17 +83,32 @@ def collect(
                 source=_label(path, root),
                 metadata=found.metadata.get(path, {}),
             )
-            chosen.setdefault(identity, file)
+            before = chosen.get(identity)
+            if before is None or is_wider(file.source, before.source):
+                chosen[identity] = file
         unread = [(path, loading.reason_against(path.suffix)) for path in found.unknown]
         for path, reason in (*unread, *found.skipped):
             skipped.setdefault(identify(path), Failure(source=_label(path, root), reason=reason))
-    return Found(tuple(chosen.values()), tuple(skipped.values()), tuple(dict.fromkeys(notices)))
+        for path, reason in found.failed:
+            failed.setdefault(identify(path), Failure(source=_label(path, root), reason=reason))
+    return Found(
+        files=tuple(chosen.values()),
+        skipped=tuple(skipped.values()),
+        notices=tuple(dict.fromkeys(notices)),
+        failed=tuple(failed.values()),
+        unseen=frozenset(failed),
+    )
 
 
 def _label(path: Path, root: Path) -> str:
     """What a reader sees: the path from the root's own name on."""
     below = path.name if path == root else f"{root.name}/{path.relative_to(root).as_posix()}"
     return loading.clean_text(below)
+
+
+def is_wider(label: str, than: str) -> bool:
+    """Whether a label of a document begins at a folder further up than another label of the same document."""
+    return label.count("/") > than.count("/")
 
 
 def identify(path: Path) -> str:
@@ -105,11 +124,17 @@ def locate(document_id: str) -> Path:
     return Path(_WRITTEN_OUT.sub(lambda code: chr(int(code[1], 16)), document_id))
 
 
-def is_below(document_id: str, roots: Sequence[Path]) -> bool:
-    """Whether a document is one of the roots or in one of them."""
-    return any(
-        document_id == root or document_id.startswith(root.rstrip("/") + "/") for root in map(identify, roots)
-    )
+def is_below(document_id: str, places: Collection[str]) -> bool:
+    """Whether a document is one of the places, which are identities, or in one of them."""
+    if document_id in places:
+        return True
+    end = document_id.rfind("/")
+    while end >= 0:
+        # A folder's own name ends in no slash, except that of the root of a file system.
+        if document_id[:end] in places or document_id[: end + 1] in places:
+            return True
+        end = document_id.rfind("/", 0, end)
+    return False
 
 
 @dataclass(frozen=True, slots=True)

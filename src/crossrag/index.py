@@ -147,10 +147,15 @@ class Index:
         known = self.manifest.entries() if self._pair.manifest_file.is_file() else {}
         wanted = {file.document_id for file in found.files}
         prunable = known if selection.prune else ()
+        within = frozenset(map(files.identify, roots))
         plan = planning.compare(
             found.files,
             known,
-            gone=[one for one in prunable if one not in wanted and files.is_below(one, roots)],
+            gone=[
+                one
+                for one in prunable
+                if one not in wanted and files.is_below(one, within) and not files.is_below(one, found.unseen)
+            ],
             recipe=self.recipe,
             checksum=selection.checksum,
             largest=self.settings.loading.file_bytes,
@@ -314,5 +319,5 @@ def _existing(roots: Sequence[Path]) -> list[Path]:
 
 
 def _refuse_nothing(found: files.Found, roots: Sequence[Path]) -> None:
-    if not (found.files or found.skipped):
+    if not (found.files or found.skipped or found.failed):
         raise UsageError(f"There are no files in {', '.join(map(str, roots))}", hint="Name another folder")

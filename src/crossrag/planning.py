@@ -71,7 +71,8 @@ class Plan:
 
     def with_found(self, found: files.Found) -> Plan:
         """The same, with the files that are left out, and what else is to be said."""
-        return replace(self, skipped=found.skipped, notices=found.notices)
+        failed = (*found.failed, *self.failed)
+        return replace(self, skipped=found.skipped, failed=failed, notices=found.notices)
 
     @property
     def deleted(self) -> tuple[Entry, ...]:
@@ -109,7 +110,6 @@ def compare(
     for number, found in enumerate(wanted):
         progress(number, len(wanted), found.source)
         entry = known.get(found.document_id)
-        # A document keeps the name under which it was first indexed, from whichever folder it is named later.
         file = found if entry is None else _labelled(found, entry.source)
         try:
             look = files.look(file.path)
@@ -185,7 +185,8 @@ def _too_large(file: File, look: Look, largest: int) -> Failure:
 
 
 def _labelled(file: File, source: str) -> File:
-    return replace(file, source=source)
+    """The widest folder that a document was ever found from names it, so that their order does not matter."""
+    return file if files.is_wider(file.source, source) else replace(file, source=source)
 
 
 def _suffix(document_id: str) -> str:

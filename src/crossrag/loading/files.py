@@ -22,6 +22,8 @@ from .ignoring import Ignored, Patterns
 from .sidecar import SIDECAR, read_sidecar
 
 _LARGEST_SIDECAR = 32 * 2**20
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
+"""What the system says of a link to nowhere. Any other error may pass, and says nothing of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Found:
     """Regular files whose suffix no parser is for, or one that is not installed."""
     skipped: tuple[tuple[Path, str], ...] = ()
     """What is no file that may be read, such as a pipe, and why."""
+    failed: tuple[tuple[Path, str], ...] = ()
+    """Files and folders that could not be looked at, and why: they may be there, and hold anything."""
     metadata: Mapping[Path, Mapping[str, Any]] = field(default_factory=dict)
     """What `metadata.jsonl` files say of known files; the nearer one goes before."""
     notices: tuple[str, ...] = ()
@@ -50,17 +54,19 @@ def find_files(
     Args:
         root: A folder, or one file.
         glob: If any, only files that match one of these patterns, as in `.gitignore`: `*.md`, `docs/**`.
-        exclude: Patterns of files and folders to leave out.
+            They are compared with the path below `root`, or with the name of `root` if it is a file.
+        exclude: Patterns of files and folders to leave out, likewise.
         gitignore: Whether `.gitignore` files in `root` and below count.
 
     Raises:
-        LoadError: A folder cannot be listed: to leave it out would look as if its files had been deleted. Or
-            `root` itself is neither a folder nor a regular file.
+        LoadError: `root` is neither a folder nor a regular file, or cannot be listed.
         UsageError: A pattern cannot be used.
     """
     wanted, unwanted = Patterns.of(glob), Patterns.of(exclude)
     if not _is_folder(root):
         check_regular(root, str(root))
+        if unwanted.match(root.name) or (glob and not wanted.match(root.name)):
+            return Found((), ())
         if root.suffix.lower() not in PARSERS:
             return Found((), (root,))
         sidecar = root.parent / SIDECAR
@@ -72,7 +78,12 @@ def find_files(
     for path in sorted(walk.paths()):
         if glob and not wanted.match(path.relative_to(root).as_posix()):
             continue
-        if reason := _reason_against(path, walk.real_root):
+        try:
+            reason = _reason_against(path, walk.real_root)
+        except OSError as error:
+            walk.failed.append((path, f"cannot be read: {error.strerror}"))
+            continue
+        if reason:
             walk.skipped.append((path, reason))
         else:
             regular.append(path)
@@ -82,6 +93,7 @@ def find_files(
         known=known_files,
         unknown=tuple(path for path in regular if reason_against(path.suffix)),
         skipped=tuple(sorted(walk.skipped)),
+        failed=tuple(sorted(walk.failed)),
         metadata=metadata,
         notices=(*walk.notices, *notices),
     )
@@ -94,6 +106,7 @@ class _Walk:
         self.real_root = Path(os.path.realpath(root))
         self.sidecars: list[Path] = []
         self.skipped: list[tuple[Path, str]] = []
+        self.failed: list[tuple[Path, str]] = []
         self._root = root
         self._unwanted = unwanted
         self._ignored = ignored
@@ -133,10 +146,13 @@ class _Walk:
         return not self._unwanted.match(path.relative_to(self._root).as_posix() + ("/" if folder else ""))
 
     def _refuse(self, error: OSError) -> None:
+        folder = Path(error.filename)
         if error.errno == errno.ENAMETOOLONG:  # nobody can have indexed what is in there
-            self.skipped.append((Path(error.filename), "is nested too deeply to be opened"))
-            return
-        raise unreadable(str(error.filename), error)
+            self.skipped.append((folder, "is nested too deeply to be opened"))
+        elif folder == self._root:
+            raise unreadable(str(folder), error)
+        elif error.errno != errno.ENOENT:  # one that is gone by now has no files
+            self.failed.append((folder, f"cannot be listed: {error.strerror}"))
 
 
 def _is_folder(path: Path) -> bool:
@@ -147,12 +163,19 @@ def _is_folder(path: Path) -> bool:
 
 
 def _reason_against(path: Path, root: Path) -> str:
-    """Why a path that was come by is not to be read; nothing where it is."""
+    """Why a path that was come by is not to be read; nothing where it is.
+
+    Raises:
+        OSError: It may be a file, and cannot be looked at now.
+    """
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        is_loop = error.errno == errno.ELOOP
-        return "is a link that leads in a circle" if is_loop else f"cannot be read: {error.strerror}"
+        if error.errno == errno.ELOOP:
+            return "is a link that leads in a circle"
+        if error.errno in _NOT_THERE:
+            return f"cannot be read: {error.strerror}"
+        raise
     if stat.S_ISREG(mode):
         if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
             return "is a link that leads out of the folder"

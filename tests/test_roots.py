@@ -1,0 +1,66 @@
+"""Which folder is named, and in which order, does not change what a document is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import permutations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from crossrag.testing import HashedEmbedder
+
+from .test_sync import digest, lines, opened, write
+
+if TYPE_CHECKING:
+    from crossrag import Rag
+
+
+@pytest.fixture
+def embedder() -> HashedEmbedder:
+    return HashedEmbedder()
+
+
+@pytest.fixture
+def rag(in_own_memory: Path, embedder: HashedEmbedder) -> Iterator[Rag]:
+    with opened(in_own_memory / "index", embedder) as made:
+        yield made
+
+
+@pytest.fixture
+def docs(in_own_memory: Path) -> Path:
+    folder = in_own_memory / "docs"
+    write(folder, top="About the top.")
+    write(folder / "sub", a=lines("a", 1, 3), b="About b.")
+    return folder
+
+
+def test_a_wider_folder_gives_its_name_and_embeds_nothing_again(
+    rag: Rag, docs: Path, embedder: HashedEmbedder
+) -> None:
+    rag.ingest(docs / "sub")
+    assert [entry.source for entry in rag.documents()] == ["sub/a.txt", "sub/b.txt"]
+    calls = embedder.calls
+    report = rag.ingest(docs)
+    assert (report.added, report.updated, report.unchanged) == (1, 2, 0)
+    assert embedder.calls == calls + 1
+    names = [entry.source for entry in rag.documents()]
+    assert names == ["docs/sub/a.txt", "docs/sub/b.txt", "docs/top.txt"]
+    for narrower in (docs / "sub", docs / "sub" / "a.txt"):
+        assert rag.ingest(narrower).updated == 0
+    assert [entry.source for entry in rag.documents()] == names
+
+
+def test_the_order_of_folders_does_not_matter(docs: Path, in_own_memory: Path) -> None:
+    places = (docs, docs / "sub", docs / "sub" / "a.txt")
+    digests = set()
+    for number, order in enumerate(permutations(places)):
+        with opened(in_own_memory / f"one after another {number}") as rag:
+            for place in order:
+                rag.ingest(place)
+            digests.add(digest(rag))
+        with opened(in_own_memory / f"at once {number}") as rag:
+            rag.ingest(*order)
+            digests.add(digest(rag))
+    assert len(digests) == 1
