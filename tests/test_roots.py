@@ -64,3 +64,31 @@ def test_the_order_of_folders_does_not_matter(docs: Path, in_own_memory: Path) -
             rag.ingest(*order)
             digests.add(digest(rag))
     assert len(digests) == 1
+
+
+def test_what_is_said_further_up_counts_whichever_folder_is_named(rag: Rag, docs: Path) -> None:
+    write(docs / "sub", ign="To be left out.")
+    (docs / ".gitignore").write_text("ign.txt\n", encoding="utf-8")
+    (docs / "metadata.jsonl").write_text(
+        '{"source": "sub/a.txt", "access": "confidential"}\n{"source": "top.txt", "access": "all"}\n',
+        encoding="utf-8",
+    )
+    rag.ingest(docs)
+    before = digest(rag)
+    for narrower in (docs / "sub", docs / "sub" / "a.txt"):
+        report = rag.ingest(narrower)
+        assert (report.added, report.updated, report.notices) == (0, 0, ())
+        assert digest(rag) == before
+    found = rag.search("Line of a", where={"not": {"access": "confidential"}}, top_k=50)
+    assert {one.chunk.source for one in found} == {"docs/sub/b.txt", "docs/top.txt"}
+
+
+def test_a_new_index_of_a_part_is_told_too(rag: Rag, docs: Path) -> None:
+    (docs / "metadata.jsonl").write_text(
+        '{"source": "sub/a.txt", "access": "confidential", "year": 1}\nno json\n', encoding="utf-8"
+    )
+    (docs / "sub" / "metadata.jsonl").write_text('{"source": "a.txt", "year": 2}\n', encoding="utf-8")
+    report = rag.ingest(docs / "sub" / "a.txt")
+    assert [entry.metadata for entry in rag.documents()] == [{"access": "confidential", "year": 2}]
+    (notice,) = report.notices
+    assert f"{docs}/metadata.jsonl, line 2: is no JSON" in notice

@@ -1,6 +1,7 @@
 """Folder -> the files in it, in order of their path, with a reason for each that is left out.
 
-Knows `.gitignore` and patterns of the same kind, and reads `metadata.jsonl`. No other file is opened.
+Knows `.gitignore` and patterns of the same kind, and reads `metadata.jsonl`, also those of the folders above,
+so that a document is the same whichever folder is named. No other file is opened.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from crossrag.errors import LoadError
 
 from .documents import check_regular, read_regular, unreadable
 from .formats import PARSERS, reason_against
-from .ignoring import Ignored, Patterns
+from .ignoring import Ignored, Patterns, is_there
 from .sidecar import SIDECAR, read_sidecar
 
 _LARGEST_SIDECAR = 32 * 2**20
@@ -46,7 +47,7 @@ class Found:
 def find_files(
     root: Path, *, glob: Collection[str] = (), exclude: Collection[str] = (), gitignore: bool = True
 ) -> Found:
-    """Regular files below `root`, hidden ones left out; a file given by name is found though it be hidden.
+    """Regular files below `root`, hidden ones left out; what is named is found though hidden or ignored.
 
     Links to folders are not followed, so that no loop can hold the walk, nor links that lead out of `root`;
     devices and pipes are never opened. What is hidden, ignored or excluded is left out without a word.
@@ -56,7 +57,7 @@ def find_files(
         glob: If any, only files that match one of these patterns, as in `.gitignore`: `*.md`, `docs/**`.
             They are compared with the path below `root`, or with the name of `root` if it is a file.
         exclude: Patterns of files and folders to leave out, likewise.
-        gitignore: Whether `.gitignore` files in `root` and below count.
+        gitignore: Whether `.gitignore` files count, in `root`, below, and above within the same repository.
 
     Raises:
         LoadError: `root` is neither a folder nor a regular file, or cannot be listed.
@@ -69,10 +70,8 @@ def find_files(
             return Found((), ())
         if root.suffix.lower() not in PARSERS:
             return Found((), (root,))
-        sidecar = root.parent / SIDECAR
-        metadata, _ = _described([sidecar] if sidecar.is_file() else [], [root])
-        # That a file beside it describes others too is no matter here.
-        return Found((root,), (), metadata=metadata)
+        metadata, told = _described([], [root], root)
+        return Found((root,), (), metadata=metadata, notices=tuple(told))
     walk = _Walk(root, unwanted, Ignored(root) if gitignore else None)
     regular = []
     for path in sorted(walk.paths()):
@@ -88,7 +87,7 @@ def find_files(
         else:
             regular.append(path)
     known_files = tuple(path for path in regular if not reason_against(path.suffix))
-    metadata, notices = _described(walk.sidecars, known_files)
+    metadata, notices = _described(walk.sidecars, known_files, root)
     return Found(
         known=known_files,
         unknown=tuple(path for path in regular if reason_against(path.suffix)),
@@ -119,8 +118,9 @@ class _Walk:
         """Everything but folders that is neither hidden nor ignored nor excluded."""
         for top, folders, names in os.walk(self._root, onerror=self._refuse):
             above = Path(top)
-            if self._ignored is not None and ".gitignore" in names:
-                self._ignored.enter(above)
+            ignoring, repository = ".gitignore" in names, ".git" in names or ".git" in folders
+            if self._ignored is not None and (ignoring or repository):
+                self._ignored.enter(above, ignoring=ignoring, repository=repository)
             # Path.is_symlink raises where a path is too long.
             links = [name for name in folders if os.path.islink(above / name)]  # noqa: PTH114
             folders[:] = [
@@ -188,22 +188,30 @@ def _is_among(files: Collection[Path], folder: Path, name: str) -> bool:
 
 
 def _described(
-    sidecars: Sequence[Path], known: Sequence[Path]
+    sidecars: Sequence[Path], known: Sequence[Path], root: Path
 ) -> tuple[dict[Path, Mapping[str, Any]], list[str]]:
-    """Metadata by path; what a nearer sidecar says goes before."""
+    """Metadata by path; what a nearer sidecar says goes before.
+
+    All folders above count, whatever repository they are in: a filter may keep documents from people by what
+    a sidecar says of them, and must not depend on which folder was named.
+    """
+    place = root.resolve()
+    above = [folder / SIDECAR for folder in place.parents if is_there(folder / SIDECAR)]
+    below = [place / path.relative_to(root) for path in sidecars]
     metadata: dict[Path, Mapping[str, Any]] = {}
     notices = []
-    files = set(known)
-    for path in sorted(sidecars, key=lambda path: (len(path.parts), path)):
+    files = {place / path.relative_to(root): path for path in known} if above or below else {}
+    for path in sorted([*above, *below], key=lambda path: (len(path.parts), path)):
         folder = path.parent
         try:
             data = read_regular(path, str(path), limit=_LARGEST_SIDECAR)
         except LoadError as error:
             notices.append(f"{error.message}; it does not count")
             continue
-        sidecar = read_sidecar(data, is_document=partial(_is_among, files, folder))
+        is_document = partial(_is_among, files, folder)
+        sidecar = read_sidecar(data, is_document=is_document, others=path in above)
         notices += [f"{path.as_posix()}, {notice}" for notice in sidecar.notices]
         for name, values in sidecar.by_path.items():
-            described = folder / name
+            described = files[folder / name]
             metadata[described] = {**metadata.get(described, {}), **values}
     return metadata, notices
