@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from crossrag import UsageError, maintenance, places
 from crossrag.testing import HashedEmbedder
 
 from .test_sync import digest, lines, opened, write
@@ -92,3 +93,37 @@ def test_a_new_index_of_a_part_is_told_too(rag: Rag, docs: Path) -> None:
     assert [entry.metadata for entry in rag.documents()] == [{"access": "confidential", "year": 2}]
     (notice,) = report.notices
     assert f"{docs}/metadata.jsonl, line 2: is no JSON" in notice
+
+
+def test_no_index_is_made_of_an_index(docs: Path) -> None:
+    def names(rag: Rag) -> list[str]:
+        return [entry.source for entry in rag.documents()]
+
+    wanted = ["docs/sub/a.txt", "docs/sub/b.txt", "docs/top.txt"]
+    with opened(docs / "other") as other:
+        other.ingest(docs / "sub")
+    with opened(docs / "other") as other:
+        maintenance.reindex(other.index)  # into a subfolder that `current` names
+    with opened(docs / "idx") as rag:
+        for skipped in (["docs/other"], ["docs/idx", "docs/other"]):
+            report = rag.ingest(docs)
+            assert names(rag) == wanted
+            assert [(one.source, one.reason) for one in report.skipped] == [
+                (name, "is an index of crossrag") for name in skipped
+            ]
+        for folder in (docs / "idx", docs / "other"):
+            with pytest.raises(UsageError, match=r"is the folder of an index\. Name the folder"):
+                rag.ingest(folder)
+    (docs / "near").mkdir()
+    (docs / "near" / "fingerprint.json").write_text(
+        '{"a": "A file that may be called so."}', encoding="utf-8"
+    )
+    with opened(docs / "idx") as rag:
+        assert rag.ingest(docs).added == 1
+
+
+def test_what_an_index_is_known_by(rag: Rag, docs: Path, in_own_memory: Path) -> None:
+    rag.ingest(docs)
+    assert places.is_index(in_own_memory / "index")
+    assert not places.is_index(docs)
+    assert not places.is_index(in_own_memory / "nowhere")

@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ def collect(
     globs: Sequence[str] = (),
     exclude: Sequence[str] = (),
     gitignore: bool = True,
+    reason_to_pass: Callable[[Path], str] = lambda _: "",
 ) -> Found:
     """Files below all roots that a parser is for, with what `metadata.jsonl` says of them.
 
@@ -63,6 +64,7 @@ def collect(
         globs: Only files that one of these patterns fits, as in `.gitignore`.
         exclude: No file, and nothing in a folder, that one of these fits.
         gitignore: Whether `.gitignore` files count.
+        reason_to_pass: Gives, for a folder, why it is not to be entered; nothing where it is.
 
     Raises:
         LoadError: A root cannot be listed.
@@ -73,7 +75,9 @@ def collect(
     failed: dict[str, Failure] = {}
     notices: list[str] = []
     for root in roots:
-        found = loading.find_files(root, glob=globs, exclude=exclude, gitignore=gitignore)
+        found = loading.find_files(
+            root, glob=globs, exclude=exclude, gitignore=gitignore, reason_to_pass=reason_to_pass
+        )
         notices += found.notices
         for path in found.known:
             identity = identify(path)

@@ -143,7 +143,7 @@ class Index:
     ) -> Plan:
         """What `ingest` would do; writes nothing, and needs no index."""
         roots = _existing(roots)
-        found = _collected(roots, selection)
+        found = self._collected(roots, selection)
         known = self.manifest.entries() if self._pair.manifest_file.is_file() else {}
         wanted = {file.document_id for file in found.files}
         prunable = known if selection.prune else ()
@@ -179,7 +179,7 @@ class Index:
         with self._turn():
             if rebuild:
                 roots = _existing(roots)
-                _refuse_nothing(_collected(roots, selection), roots)
+                _refuse_nothing(self._collected(roots, selection), roots)
                 self._drop()
             plan = self.plan(roots, selection, progress=progress)
             if plan == Plan() and not self.manifest.entries():
@@ -287,6 +287,31 @@ class Index:
         """Whatever a document's chunks depend on beside its file."""
         return assembly.recipe(self.settings).fingerprint
 
+    def _collected(self, roots: Sequence[Path], selection: Selection) -> files.Found:
+        """Files below the roots; no index is made of an index.
+
+        Raises:
+            UsageError: A root is itself an index.
+        """
+        own = self.settings.index.path.resolve()
+
+        def reason_to_pass(folder: Path) -> str:
+            return "is an index of crossrag" if folder == own or places.is_index(folder) else ""
+
+        for root in roots:
+            if reason_to_pass(root):
+                raise UsageError(
+                    f"{root} is the folder of an index",
+                    hint="Name the folder of the documents; where both are the same, choose another --index",
+                )
+        return files.collect(
+            roots,
+            globs=selection.globs,
+            exclude=selection.exclude,
+            gitignore=selection.gitignore,
+            reason_to_pass=reason_to_pass,
+        )
+
     # --- life
 
     def close(self) -> None:
@@ -301,12 +326,6 @@ class Index:
         with self._gate.alone():
             self._pair.clear()
             self._counted = None
-
-
-def _collected(roots: Sequence[Path], selection: Selection) -> files.Found:
-    return files.collect(
-        roots, globs=selection.globs, exclude=selection.exclude, gitignore=selection.gitignore
-    )
 
 
 def _existing(roots: Sequence[Path]) -> list[Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -45,7 +45,12 @@ class Found:
 
 
 def find_files(
-    root: Path, *, glob: Collection[str] = (), exclude: Collection[str] = (), gitignore: bool = True
+    root: Path,
+    *,
+    glob: Collection[str] = (),
+    exclude: Collection[str] = (),
+    gitignore: bool = True,
+    reason_to_pass: Callable[[Path], str] = lambda _: "",
 ) -> Found:
     """Regular files below `root`, hidden ones left out; what is named is found though hidden or ignored.
 
@@ -58,6 +63,7 @@ def find_files(
             They are compared with the path below `root`, or with the name of `root` if it is a file.
         exclude: Patterns of files and folders to leave out, likewise.
         gitignore: Whether `.gitignore` files count, in `root`, below, and above within the same repository.
+        reason_to_pass: Gives, for a folder below `root`, why it is not to be entered; nothing where it is.
 
     Raises:
         LoadError: `root` is neither a folder nor a regular file, or cannot be listed.
@@ -72,7 +78,7 @@ def find_files(
             return Found((), (root,))
         metadata, told = _described([], [root], root)
         return Found((root,), (), metadata=metadata, notices=tuple(told))
-    walk = _Walk(root, unwanted, Ignored(root) if gitignore else None)
+    walk = _Walk(root, unwanted, Ignored(root) if gitignore else None, reason_to_pass)
     regular = []
     for path in sorted(walk.paths()):
         if glob and not wanted.match(path.relative_to(root).as_posix()):
@@ -101,7 +107,13 @@ def find_files(
 class _Walk:
     """One walk over a tree: what it comes by, and what it could not enter."""
 
-    def __init__(self, root: Path, unwanted: Patterns, ignored: Ignored | None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        unwanted: Patterns,
+        ignored: Ignored | None,
+        reason_to_pass: Callable[[Path], str],
+    ) -> None:
         self.real_root = Path(os.path.realpath(root))
         self.sidecars: list[Path] = []
         self.skipped: list[tuple[Path, str]] = []
@@ -109,6 +121,7 @@ class _Walk:
         self._root = root
         self._unwanted = unwanted
         self._ignored = ignored
+        self._reason_to_pass = reason_to_pass
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -123,9 +136,7 @@ class _Walk:
                 self._ignored.enter(above, ignoring=ignoring, repository=repository)
             # Path.is_symlink raises where a path is too long.
             links = [name for name in folders if os.path.islink(above / name)]  # noqa: PTH114
-            folders[:] = [
-                name for name in folders if name not in links and self._is_wanted(above / name, folder=True)
-            ]
+            folders[:] = [name for name in folders if name not in links and self._is_entered(above / name)]
             self.skipped += [
                 (above / name, "is a link to a folder")
                 for name in links
@@ -137,6 +148,13 @@ class _Walk:
                     self.sidecars.append(path)
                 elif self._is_wanted(path, folder=False):
                     yield path
+
+    def _is_entered(self, folder: Path) -> bool:
+        if not self._is_wanted(folder, folder=True):
+            return False
+        if reason := self._reason_to_pass(folder):
+            self.skipped.append((folder, reason))
+        return not reason
 
     def _is_wanted(self, path: Path, *, folder: bool) -> bool:
         if path.name.startswith("."):
