@@ -86,6 +86,14 @@ def test_patterns_choose_and_exclude(tmp_path: Path) -> None:
         find_files(tmp_path, glob=["[z-a]"])
 
 
+def test_patterns_hold_for_a_file_that_is_named_too(tmp_path: Path) -> None:
+    write(tmp_path, "a.md", "b.txt")
+    assert find_files(tmp_path / "a.md", glob=["*.md"], exclude=["b*"]).known == (tmp_path / "a.md",)
+    assert find_files(tmp_path / "b.txt", glob=["*.md"]) == Found((), ())
+    assert find_files(tmp_path / "a.md", glob=["*.md", "!a.*"]) == Found((), ())
+    assert find_files(tmp_path / "b.txt", exclude=["*.txt"]) == Found((), ())
+
+
 def test_gitignore_is_honoured_as_git_honours_it(tmp_path: Path) -> None:
     names = [
         *("a.txt", "b.log", "keep.log", "build/x.txt", "sub/a.txt", "sub/build/y.txt", "sub/b.log"),
@@ -115,6 +123,42 @@ def test_gitignore_is_honoured_as_git_honours_it(tmp_path: Path) -> None:
     by_git = sorted(name for name in listed if name and not Path(name).name.startswith("."))
     assert sorted(names_below(tmp_path)) == by_git
     assert sorted(names_below(tmp_path, gitignore=False)) == sorted(names)
+
+
+def test_gitignore_files_above_count_within_the_repository(tmp_path: Path) -> None:
+    write(tmp_path, "repo/docs/sub/a.txt", "repo/docs/sub/b.log", "repo/docs/sub/c.md", "repo/docs/sub/d.txt")
+    (tmp_path / ".gitignore").write_text("*.md\n", encoding="utf-8")
+    (tmp_path / "repo/.gitignore").write_text("*.log\n/docs/sub/d.*\n", encoding="utf-8")
+    sub = tmp_path / "repo/docs/sub"
+    assert names_below(sub) == ["a.txt"]
+    (tmp_path / "repo/.git").mkdir()
+    assert names_below(sub) == names_below(tmp_path / "repo/docs/sub") == ["a.txt", "c.md"]
+    assert names_below(tmp_path) == ["repo/docs/sub/a.txt", "repo/docs/sub/c.md"]
+    assert names_below(sub, gitignore=False) == ["a.txt", "b.log", "c.md", "d.txt"]
+    (sub / ".gitignore").write_text("!*.log\n", encoding="utf-8")
+    assert names_below(sub) == ["a.txt", "b.log", "c.md"]
+    (sub / ".gitignore").unlink()
+    (sub / ".git").touch()  # as in a submodule or a further work tree
+    assert names_below(sub) == ["a.txt", "b.log", "c.md", "d.txt"]
+
+
+def test_an_ignored_folder_that_is_named_is_read(tmp_path: Path) -> None:
+    write(tmp_path, "data/deep/a.txt", "data/deep/b.log")
+    (tmp_path / ".gitignore").write_text("/data/\n*.log\n", encoding="utf-8")
+    assert names_below(tmp_path) == []
+    for folder in (tmp_path / "data", tmp_path / "data/deep"):
+        assert len(names_below(folder)) == 2
+    assert find_files(tmp_path / "data/deep/b.log").known == (tmp_path / "data/deep/b.log",)
+
+
+def test_a_relative_path_is_found_as_it_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "docs/sub/a.txt", "docs/sub/b.log")
+    (tmp_path / "docs/.gitignore").write_text("*.log\n", encoding="utf-8")
+    (tmp_path / "metadata.jsonl").write_text('{"source": "docs/sub/a.txt", "x": 1}', encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "docs")
+    assert find_files(Path("sub")) == Found((Path("sub/a.txt"),), (), metadata={Path("sub/a.txt"): {"x": 1}})
+    monkeypatch.chdir(tmp_path / "docs/sub")
+    assert find_files(Path()) == Found((Path("a.txt"),), (), metadata={Path("a.txt"): {"x": 1}})
 
 
 def test_a_gitignore_that_is_no_file_does_not_count(tmp_path: Path) -> None:

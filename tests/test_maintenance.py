@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crossrag import FingerprintError, Rag, StoreError, UsageError, maintenance
+from crossrag import FingerprintError, Rag, StoreError, UsageError, files, maintenance
 from crossrag.config import ChunkingSettings
 from crossrag.testing import HashedEmbedder, HashedTerms
 from crossrag.types import SparseVector
 
-from .test_sync import digest, lines, opened, write
+from .test_sync import Faulty, digest, lines, opened, write
 
 
 @pytest.fixture
@@ -65,6 +66,44 @@ def test_repair_leaves_what_it_cannot_mend(rag: Rag, docs: Path) -> None:
     assert len(rag.documents()) == 3
 
 
+def test_repair_keeps_what_can_be_hashed_and_not_be_read(rag: Rag, docs: Path) -> None:
+    (docs / "page.html").write_text("<p>A page with a sentence.</p>", encoding="utf-8")
+    rag.ingest(docs)
+    for name in ("page.html", "two.txt", "one.txt"):
+        first = next(iter(rag.store.scan(where={"source": f"files/{name}"}))).chunk
+        rag.store.upsert([replace(first, text="x")], np.eye(1, 256, dtype=np.float32), [SparseVector((), ())])
+    (docs / "page.html").write_bytes(b"%PDF-1.4 nothing more")
+    (docs / "two.txt").write_text("", encoding="utf-8")
+    write(docs, one=lines("one", 2, 4))
+    repaired = maintenance.repair(rag.index)
+    assert [failure.source for failure in repaired.failed] == ["files/page.html", "files/two.txt"]
+    assert (repaired.rewritten, len(rag.documents())) == (1, 4)
+    assert rag.manifest.transitions() == []
+    left = maintenance.verify(rag.index).differences
+    assert [(one.kind, one.source) for one in left] == [
+        ("altered", "files/page.html"),
+        ("altered", "files/two.txt"),
+    ]
+
+
+def test_a_repair_that_is_cut_short_can_be_made_again(
+    rag: Rag, docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rag.ingest(docs)
+    before = digest(rag)
+    for name in ("upsert", "flush", "delete_document"):
+        rag.store.delete_document(str(docs / "two.txt"))
+        store = rag.store
+        countdown = [{"flush": 2}.get(name, 1)]  # the first flush comes before anything is written
+        with monkeypatch.context() as patched:
+            patched.setattr(rag.index._pair, "_store", Faulty(store, {name}, countdown))
+            with pytest.raises(OSError, match="Input/output"):
+                maintenance.repair(rag.index)
+        assert len(rag.documents()) == 3
+        assert maintenance.repair(rag.index).failed == ()
+        assert digest(rag) == before
+
+
 def test_deleting_by_source(rag: Rag, docs: Path) -> None:
     rag.ingest(docs)
     with pytest.raises(UsageError, match=r"Did you mean 'files/one\.txt'"):
@@ -93,3 +132,18 @@ def test_a_reindex_takes_other_settings_and_keeps_the_old_until_it_is_done(
         assert len(other.search("Line", top_k=50)) == 26
     with pytest.raises(FingerprintError, match="other settings"):
         rag.search("Line")
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(rag: Rag, docs: Path) -> None:
+    rag.ingest(docs)
+    rag.store.delete_document(str(docs / "two.txt"))
+    (docs / "two.txt").unlink()
+    os.mkfifo(docs / "two.txt")
+    for reads in (files.look, files.digest):
+        with pytest.raises(OSError, match="no regular file"):
+            reads(docs / "two.txt")
+    (failure,) = maintenance.repair(rag.index).failed
+    assert failure.reason == "cannot be read: it is no regular file"
+    with pytest.raises(StoreError, match=r"files/two.txt \(cannot be read: it is no regular file\)"):
+        maintenance.reindex(rag.index)
+    assert len(rag.documents()) == 3

@@ -187,6 +187,15 @@ def test_a_file_that_changes_while_it_is_read_is_indexed_as_it_ended(
     assert failure.reason.startswith("changes while it is read")
 
 
+def test_a_file_that_is_too_large_is_not_read(rag: Rag, docs: Path) -> None:
+    with (docs / "huge.txt").open("wb") as huge:
+        huge.truncate(2**40)  # full of holes, and weeks of hashing
+    (failure,) = rag.plan(docs).failed
+    assert failure.reason == ("has 1048576 MiB, more than the 256 MiB allowed. Split it, or leave it out")
+    assert rag.ingest(docs).failed == (failure,)
+    assert len(rag.documents()) == 3
+
+
 # --- which files
 
 

@@ -1,16 +1,14 @@
-"""The commands that keep an index; indexes of earlier versions; full disks; locks; watching."""
+"""The commands that keep an index; indexes of earlier versions; full disks; locks."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,10 +20,8 @@ from crossrag import (
     Rag,
     StoreError,
     StoreLockedError,
-    UsageError,
     maintenance,
     places,
-    watching,
 )
 from crossrag.manifest import writer_lock
 from crossrag.testing import HashedEmbedder
@@ -249,67 +245,3 @@ def test_an_index_of_version_0_1_is_refused_and_made_anew(tmp_path: Path) -> Non
         assert maintenance.reindex(rag.index).added == 2
         assert rag.search("whales", top_k=1)[0].chunk.source == "docs/whales.txt"
         assert rag.ingest(tmp_path / "docs").unchanged == 2
-
-
-# --- watching
-
-
-def test_changes_are_told_and_hidden_ones_are_not(tmp_path: Path) -> None:
-    pytest.importorskip("watchfiles", reason="needs the extra crossrag[watch]")
-    docs = tmp_path / "docs"
-    write(docs, one="One.")
-    (docs / "index").mkdir()
-    stop, told = threading.Event(), threading.Event()
-    seen: list[int] = []
-
-    def listen() -> None:
-        for count in watching.changes([docs], ignored=docs / "index", stop=stop):
-            seen.append(count)
-            told.set()
-
-    listener = threading.Thread(target=listen)
-    listener.start()
-    until = time.monotonic() + 30
-    number = 0
-    while not told.wait(0.3) and time.monotonic() < until:
-        number += 1
-        (docs / ".hidden").write_text(str(number), encoding="utf-8")
-        (docs / "index" / "x").write_text(str(number), encoding="utf-8")
-        if number > 3:
-            assert seen == []
-            write(docs, one=f"{number}.")
-    stop.set()
-    listener.join()
-    assert seen
-    with pytest.raises(UsageError, match="does not exist"):
-        next(iter(watching.changes([tmp_path / "nowhere"])))
-
-
-def test_watch_keeps_the_index_equal_until_ctrl_c(in_memory: Path) -> None:
-    pytest.importorskip("watchfiles", reason="needs the extra crossrag[watch]")
-    folder = in_memory / "watched"
-    folder.mkdir()
-    write(folder / "docs", one="The first file is about whales.")
-    command = [sys.executable, "-m", "crossrag", "ingest", "docs", "--watch", "--json"]
-    with subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as watching_process:
-        assert watching_process.stdout is not None
-        assert watching_process.stderr is not None
-        assert json.loads(watching_process.stdout.readline())["added"] == 1
-        assert watching_process.stderr.readline().startswith("Watching")
-        reader = threading.Thread(target=_keep_writing, args=(folder / "docs", stop := threading.Event()))
-        reader.start()
-        assert json.loads(watching_process.stdout.readline())["added"] == 1
-        stop.set()
-        reader.join()
-        watching_process.send_signal(signal.SIGINT)
-        watching_process.communicate(timeout=60)
-    assert watching_process.returncode == 130
-    assert crossrag("verify", folder=folder).returncode == 0
-
-
-def _keep_writing(docs: Path, stop: threading.Event) -> None:
-    """Again and again, as the watch may begin a little after it says so."""
-    while not stop.wait(0.7):
-        write(docs, two=f"The second file was written at {time.time_ns()} by process {os.getpid()}.")

@@ -5,10 +5,13 @@ Knows nothing of what is in them, nor of what is indexed already.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import re
+import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +44,9 @@ class Found:
     skipped: tuple[Failure, ...]
     notices: tuple[str, ...] = ()
     """What could not be used of `metadata.jsonl` and `.gitignore`, and why."""
+    failed: tuple[Failure, ...] = ()
+    unseen: frozenset[str] = frozenset()
+    """Identities of files and folders that may be there, and hold nobody knows what."""
 
 
 def collect(
@@ -49,6 +55,7 @@ def collect(
     globs: Sequence[str] = (),
     exclude: Sequence[str] = (),
     gitignore: bool = True,
+    reason_to_pass: Callable[[Path], str] = lambda _: "",
 ) -> Found:
     """Files below all roots that a parser is for, with what `metadata.jsonl` says of them.
 
@@ -57,16 +64,20 @@ def collect(
         globs: Only files that one of these patterns fits, as in `.gitignore`.
         exclude: No file, and nothing in a folder, that one of these fits.
         gitignore: Whether `.gitignore` files count.
+        reason_to_pass: Gives, for a folder, why it is not to be entered; nothing where it is.
 
     Raises:
-        LoadError: A folder cannot be listed.
+        LoadError: A root cannot be listed.
         UsageError: A pattern cannot be used.
     """
     chosen: dict[str, File] = {}
     skipped: dict[str, Failure] = {}
+    failed: dict[str, Failure] = {}
     notices: list[str] = []
     for root in roots:
-        found = loading.find_files(root, glob=globs, exclude=exclude, gitignore=gitignore)
+        found = loading.find_files(
+            root, glob=globs, exclude=exclude, gitignore=gitignore, reason_to_pass=reason_to_pass
+        )
         notices += found.notices
         for path in found.known:
             identity = identify(path)
@@ -76,17 +87,32 @@ def collect(
                 source=_label(path, root),
                 metadata=found.metadata.get(path, {}),
             )
-            chosen.setdefault(identity, file)
+            before = chosen.get(identity)
+            if before is None or is_wider(file.source, before.source):
+                chosen[identity] = file
         unread = [(path, loading.reason_against(path.suffix)) for path in found.unknown]
         for path, reason in (*unread, *found.skipped):
             skipped.setdefault(identify(path), Failure(source=_label(path, root), reason=reason))
-    return Found(tuple(chosen.values()), tuple(skipped.values()), tuple(dict.fromkeys(notices)))
+        for path, reason in found.failed:
+            failed.setdefault(identify(path), Failure(source=_label(path, root), reason=reason))
+    return Found(
+        files=tuple(chosen.values()),
+        skipped=tuple(skipped.values()),
+        notices=tuple(dict.fromkeys(notices)),
+        failed=tuple(failed.values()),
+        unseen=frozenset(failed),
+    )
 
 
 def _label(path: Path, root: Path) -> str:
     """What a reader sees: the path from the root's own name on."""
     below = path.name if path == root else f"{root.name}/{path.relative_to(root).as_posix()}"
     return loading.clean_text(below)
+
+
+def is_wider(label: str, than: str) -> bool:
+    """Whether a label of a document begins at a folder further up than another label of the same document."""
+    return label.count("/") > than.count("/")
 
 
 def identify(path: Path) -> str:
@@ -102,11 +128,17 @@ def locate(document_id: str) -> Path:
     return Path(_WRITTEN_OUT.sub(lambda code: chr(int(code[1], 16)), document_id))
 
 
-def is_below(document_id: str, roots: Sequence[Path]) -> bool:
-    """Whether a document is one of the roots or in one of them."""
-    return any(
-        document_id == root or document_id.startswith(root.rstrip("/") + "/") for root in map(identify, roots)
-    )
+def is_below(document_id: str, places: Collection[str]) -> bool:
+    """Whether a document is one of the places, which are identities, or in one of them."""
+    if document_id in places:
+        return True
+    end = document_id.rfind("/")
+    while end >= 0:
+        # A folder's own name ends in no slash, except that of the root of a file system.
+        if document_id[:end] in places or document_id[: end + 1] in places:
+            return True
+        end = document_id.rfind("/", 0, end)
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +168,11 @@ def look(path: Path) -> Look:
     and given its old date again looks different.
 
     Raises:
-        OSError: The file is not there.
+        OSError: The file is not there, or no regular file.
     """
     now = time.time_ns()
     seen = path.stat()
+    _check_regular(seen)
     return Look(
         f"{seen.st_size}:{seen.st_mtime_ns}:{seen.st_ctime_ns}:{seen.st_ino}",
         max(seen.st_mtime_ns, seen.st_ctime_ns) < now - _RACY_NANOSECONDS,
@@ -147,13 +180,21 @@ def look(path: Path) -> Look:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of the bytes, in hex, read block by block.
+    """SHA-256 of the bytes, in hex, read block by block. A pipe or a device is never waited for.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be read, or is no regular file.
     """
     made = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
+    # A pipe may have taken the file's place since it was looked at; opening must not wait for its writer.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        _check_regular(os.fstat(descriptor))
         while block := file.read(_BLOCK):
             made.update(block)
     return made.hexdigest()
+
+
+def _check_regular(seen: os.stat_result) -> None:
+    if not stat.S_ISREG(seen.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")

@@ -144,16 +144,22 @@ class Index:
     ) -> Plan:
         """What `ingest` would do; writes nothing, and needs no index."""
         roots = _existing(roots)
-        found = _collected(roots, selection)
+        found = self._collected(roots, selection)
         known = self.manifest.entries() if self._pair.manifest_file.is_file() else {}
         wanted = {file.document_id for file in found.files}
         prunable = known if selection.prune else ()
+        within = frozenset(map(files.identify, roots))
         plan = planning.compare(
             found.files,
             known,
-            gone=[one for one in prunable if one not in wanted and files.is_below(one, roots)],
+            gone=[
+                one
+                for one in prunable
+                if one not in wanted and files.is_below(one, within) and not files.is_below(one, found.unseen)
+            ],
             recipe=self.recipe,
             checksum=selection.checksum,
+            largest=self.settings.loading.file_bytes,
             progress=lambda done, total, source: progress(
                 indexing.Progress(stage="comparing", done=done, total=total, source=source)
             ),
@@ -174,7 +180,7 @@ class Index:
         with self._turn():
             if rebuild:
                 roots = _existing(roots)
-                _refuse_nothing(_collected(roots, selection), roots)
+                _refuse_nothing(self._collected(roots, selection), roots)
                 self._drop()
             plan = self.plan(roots, selection, progress=progress)
             if plan == Plan() and not self.manifest.entries():
@@ -190,7 +196,8 @@ class Index:
             known = self.manifest.entries()
             ids = {file.document_id for file in wanted}
             gone = [one for one in known if prune and one not in ids]
-            plan = planning.compare(wanted, known, gone=gone, recipe=self.recipe)
+            largest = self.settings.loading.file_bytes
+            plan = planning.compare(wanted, known, gone=gone, recipe=self.recipe, largest=largest)
             return indexer.run(plan, progress=progress)
 
     @contextmanager
@@ -289,6 +296,31 @@ class Index:
         """Whatever a document's chunks depend on beside its file."""
         return assembly.recipe(self.settings).fingerprint
 
+    def _collected(self, roots: Sequence[Path], selection: Selection) -> files.Found:
+        """Files below the roots; no index is made of an index.
+
+        Raises:
+            UsageError: A root is itself an index.
+        """
+        own = self.settings.index.path.resolve()
+
+        def reason_to_pass(folder: Path) -> str:
+            return "is an index of crossrag" if folder == own or places.is_index(folder) else ""
+
+        for root in roots:
+            if reason_to_pass(root):
+                raise UsageError(
+                    f"{root} is the folder of an index",
+                    hint="Name the folder of the documents; where both are the same, choose another --index",
+                )
+        return files.collect(
+            roots,
+            globs=selection.globs,
+            exclude=selection.exclude,
+            gitignore=selection.gitignore,
+            reason_to_pass=reason_to_pass,
+        )
+
     # --- life
 
     def close(self) -> None:
@@ -305,12 +337,6 @@ class Index:
             self._counted = None
 
 
-def _collected(roots: Sequence[Path], selection: Selection) -> files.Found:
-    return files.collect(
-        roots, globs=selection.globs, exclude=selection.exclude, gitignore=selection.gitignore
-    )
-
-
 def _existing(roots: Sequence[Path]) -> list[Path]:
     if not roots:
         raise UsageError("Nothing to ingest", hint="Name a file or a folder")
@@ -321,5 +347,5 @@ def _existing(roots: Sequence[Path]) -> list[Path]:
 
 
 def _refuse_nothing(found: files.Found, roots: Sequence[Path]) -> None:
-    if not (found.files or found.skipped):
+    if not (found.files or found.skipped or found.failed):
         raise UsageError(f"There are no files in {', '.join(map(str, roots))}", hint="Name another folder")

@@ -70,6 +70,8 @@ class _Tally:
     embedded: int = 0
     settled: set[str] = field(default_factory=set)
     """Documents that are gone and need no removal: renamed, or kept because the renamed file failed."""
+    emptied: list[str] = field(default_factory=list)
+    """Documents whose files have no text any more."""
     skipped: list[Failure] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
@@ -143,6 +145,7 @@ class Indexer:
         total = len(plan.changes) + plan.unchanged + len(plan.failed)
         with self._engine.prepared(plan.changes, self._known) as prepared:
             self._make(plan.changes, prepared, tally, fail_fast=fail_fast, total=total, progress=progress)
+        self._remove(tally.emptied)
         self._stop_at_failures(tally, fail_fast=fail_fast)
         doomed = [entry.id for entry in plan.gone if entry.id not in tally.settled]
         self._remove(doomed)
@@ -231,8 +234,8 @@ class Indexer:
             return [one]
         else:
             tally.skipped.append(Failure(source=source, reason="no text in it (a scan, perhaps)"))
-            if change.previous is not None:
-                self._remove([change.previous.id])
+            if change.previous is not None and not change.damaged:
+                tally.emptied.append(change.previous.id)
         return []
 
     def _write(self, batch: Sequence[Prepared], unsettled: _Unsettled, tally: _Tally) -> None:
@@ -240,7 +243,14 @@ class Indexer:
         if not batch:
             return
         entries = [_entry(ready) for ready in batch]
-        self._manifest.begin({entry.generation: entry.id for entry in entries})
+        damaged = [ready.change.previous for ready in batch if ready.change.damaged and ready.change.previous]
+        # What is damaged is hidden too, since its points go before the new ones come: they may bear the same
+        # ids. The manifest knows the document all the while, so that after a kill it can be mended again.
+        self._manifest.begin({entry.generation: entry.id for entry in (*damaged, *entries)})
+        for old in damaged:
+            self._store.delete_document(old.id)
+        if damaged:
+            self._store.flush()
         kept = self._kept_vectors(batch)
         ahead = {text: made for ready in batch for text, made in ready.vectors.items()}
         for part in _parts([chunk for ready in batch for chunk in ready.chunks], _BATCH):
@@ -322,7 +332,7 @@ class Indexer:
 
 def _donors(change: Change) -> tuple[Entry, ...]:
     """Documents of the index that may hold some of the same texts."""
-    return tuple(donor for donor in (change.previous, change.twin) if donor)
+    return () if change.damaged else tuple(donor for donor in (change.previous, change.twin) if donor)
 
 
 def _entry(ready: Prepared) -> Entry:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,6 +18,8 @@ from .files import File
 if TYPE_CHECKING:
     from .index import Index
     from .indexing import Progress
+    from .manifest import Entry
+    from .planning import Change
     from .types import Failure, IngestReport
     from .verifying import Difference, Verdict
 
@@ -63,11 +65,11 @@ def repair(index: Index, *, progress: Callable[[Progress], None] = lambda _: Non
         index.store.flush()
         broken = [known[one.document_id] for one in found if one.kind in {"missing", "altered"}]
         wanted = [_file(entry.id, entry.source, entry.metadata) for entry in broken]
-        plan = planning.compare(wanted, {}, gone=(), recipe=index.recipe)
-        # Only what can be read is taken away first: its points may be right in part, and would be kept.
-        indexer.remove([change.file.document_id for change in plan.changes])
-        report = indexer.run(plan, progress=progress)
-    return Repaired(found=found, rewritten=report.added, failed=(*report.failed, *report.skipped))
+        largest = index.settings.loading.file_bytes
+        plan = planning.compare(wanted, {}, gone=(), recipe=index.recipe, largest=largest)
+        anew = [_anew(change, known[change.file.document_id]) for change in plan.changes]
+        report = indexer.run(replace(plan, changes=tuple(anew)), progress=progress)
+    return Repaired(found=found, rewritten=report.updated, failed=(*report.failed, *report.skipped))
 
 
 def delete(index: Index, sources: Sequence[str]) -> list[str]:
@@ -148,6 +150,11 @@ def _built(index: Index, folder: Path) -> Iterator[Index]:
         yield fresh
     finally:
         fresh.close()
+
+
+def _anew(change: Change, entry: Entry) -> Change:
+    """Write a document again, whatever the index holds of it; until it is read, what there is stays."""
+    return replace(change, kind="changed", previous=entry, damaged=True)
 
 
 def _file(document_id: str, source: str, metadata: Mapping[str, Any]) -> File:

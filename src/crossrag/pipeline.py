@@ -143,7 +143,7 @@ class Rag:
             progress: Called before each file.
 
         Raises:
-            LoadError: A file cannot be read and `fail_fast` is set, or a folder cannot be listed.
+            LoadError: A file cannot be read and `fail_fast` is set, or a path cannot be looked at.
             UsageError: A path does not exist, or there is none.
             StoreError: The index cannot be written.
             FingerprintError: The index was built with other settings.

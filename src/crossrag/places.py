@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from fnmatch import fnmatchcase
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from .errors import StoreError
 _POINTER = "current"
 _SUBFOLDER = re.compile(r"index-(\d{1,9})")
 _IDENTITY = "identity"
+_MANIFEST = "manifest*.sqlite"
 _STORE_FILES = ("fingerprint.json", "fingerprint.new", "holder.json", "holder.new", _IDENTITY, "identity.new")
 _ENGINE = {"edge_config.json", "segments", "wal"}
 _SPARE_BYTES = 64 << 20
@@ -41,6 +43,21 @@ def home(path: Path) -> Path:
             hint=f"Write the name of the newest folder index-… of {path} into it",
         )
     return path / name
+
+
+def is_index(folder: Path) -> bool:
+    """Whether a folder holds an index, whosever it is: what lies there is made of documents, and is none."""
+    try:
+        # Most folders are none, and a look at three names tells without listing them.
+        if not any((folder / name).is_file() for name in ("fingerprint.json", _IDENTITY, _POINTER)):
+            return False
+        names = {entry.name for entry in folder.iterdir()}
+    except OSError:  # for whoever enters it to say
+        return False
+    has_manifest = any(fnmatchcase(name, _MANIFEST) for name in names)
+    return (has_manifest and not names.isdisjoint(_STORE_FILES)) or (
+        _POINTER in names and any(_SUBFOLDER.fullmatch(name) for name in names)
+    )
 
 
 def beside(path: Path) -> Path:

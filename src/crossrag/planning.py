@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from . import files
+from . import files, loading
 from .types import Failure
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class Change:
     """What the index holds of this document."""
     twin: Entry | None = None
     """Another document of the same content: what this was renamed from, or what it is a copy of."""
+    damaged: bool = False
+    """Whether what the index holds of it is wrong: it is written anew, and no vector is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,8 @@ class Plan:
 
     def with_found(self, found: files.Found) -> Plan:
         """The same, with the files that are left out, and what else is to be said."""
-        return replace(self, skipped=found.skipped, notices=found.notices)
+        failed = (*found.failed, *self.failed)
+        return replace(self, skipped=found.skipped, failed=failed, notices=found.notices)
 
     @property
     def deleted(self) -> tuple[Entry, ...]:
@@ -85,6 +88,7 @@ def compare(
     gone: Collection[str],
     recipe: str,
     checksum: bool = False,
+    largest: int | None = None,
     progress: Callable[[int, int, str], None] = lambda *_: None,
 ) -> Plan:
     """Look at every file and say what must be done.
@@ -95,6 +99,7 @@ def compare(
         gone: Ids of the documents that it is to hold no longer.
         recipe: Whatever else than its bytes a document's chunks depend on.
         checksum: Read every file, also those that look as they did when they were last read.
+        largest: Bytes that a file may have to be read.
         progress: Called before each file with its number, the number of all, and its source.
     """
     changes: list[Change] = []
@@ -105,11 +110,13 @@ def compare(
     for number, found in enumerate(wanted):
         progress(number, len(wanted), found.source)
         entry = known.get(found.document_id)
-        # A document keeps the name under which it was first indexed, from whichever folder it is named later.
         file = found if entry is None else _labelled(found, entry.source)
         try:
             look = files.look(file.path)
             fresh = checksum or entry is None or entry.stamp != look.stamp
+            if fresh and largest is not None and look.size > largest:
+                failed.append(_too_large(file, look, largest))
+                continue
             content_hash = files.digest(file.path) if fresh or entry is None else entry.content_hash
         except OSError as error:
             failed.append(Failure(source=file.source, reason=f"cannot be read: {error.strerror}"))
@@ -170,8 +177,16 @@ def _change(file: File, content_hash: str, look: Look, entry: Entry | None, twin
     )
 
 
+def _too_large(file: File, look: Look, largest: int) -> Failure:
+    """Said before it is hashed: nothing that takes minutes is done for a file that is refused anyway."""
+    error = loading.too_large(file.source, look.size, largest)
+    reason = error.message.removeprefix(f"{file.source}: ")
+    return Failure(source=file.source, reason=f"{reason}. {error.hint}")
+
+
 def _labelled(file: File, source: str) -> File:
-    return replace(file, source=source)
+    """The widest folder that a document was ever found from names it, so that their order does not matter."""
+    return file if files.is_wider(file.source, source) else replace(file, source=source)
 
 
 def _suffix(document_id: str) -> str:

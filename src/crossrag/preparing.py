@@ -102,7 +102,8 @@ def prepare(change: Change, loader: Loader, recipe: Recipe) -> Prepared:
         change, document = _read(change, loader)
         notices = tuple(f"{document.source}: {notice}" for notice in document.notices)
         named = planning.generation(change.file, change.content_hash, recipe.fingerprint)
-        if change.previous is not None and change.previous.generation == named:
+        is_known = change.previous is not None and change.previous.generation == named
+        if is_known and not change.damaged:
             return Prepared(change=change, notices=notices, unchanged=True)
         return Prepared(change=change, notices=notices, chunks=recipe.split(document, named))
     except LoadError as error:

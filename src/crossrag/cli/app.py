@@ -113,10 +113,11 @@ def ingest(
             ingestion.show_plan(rag.plan(*paths, selection=selection), as_json=as_json)
             return
         prepares = ingestion.chosen(rag.settings, engine)
+        signals = ingestion.listening(rag, paths) if watch else None
         report = ingestion.once(rag, paths, selection, prepares, rebuild=rebuild, fail_fast=fail_fast)
         show.report(report, as_json=as_json)
-        if watch:
-            ingestion.watch(rag, paths, selection, engine=prepares, as_json=as_json)
+        if signals is not None:
+            ingestion.watch(rag, paths, selection, signals, engine=prepares, as_json=as_json)
     if report.failed and not allow_failed:
         raise typer.Exit(6)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from crossrag.planning import Plan, Selection
     from crossrag.preparing import Engine
     from crossrag.types import IngestReport
+
+_FIRST_WAIT = 1.0
+_LONGEST_WAIT = 60.0
+"""Seconds."""
 
 
 def chosen(settings: Settings, name: str) -> Engine | None:
@@ -88,23 +94,68 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
         show.talk(f"note: {notice}")
 
 
-def watch(
-    rag: Rag, paths: Sequence[Path], selection: Selection, *, engine: Engine | None, as_json: bool
-) -> None:
-    """Ingest whenever something changes below the paths, until Ctrl-C. Between two runs the index is free."""
+def listening(rag: Rag, paths: Sequence[Path]) -> Iterator[int]:
+    """Numbers of changes below the paths, of which none is missed from now on: begin before the first run.
+
+    Raises:
+        UsageError: A path does not exist.
+        MissingExtraError: The package watchfiles is not installed.
+    """
     from crossrag import watching
 
+    signals = watching.changes(paths, ignored=rag.settings.index.path)
+    next(signals)
+    return signals
+
+
+def watch(
+    rag: Rag,
+    paths: Sequence[Path],
+    selection: Selection,
+    signals: Iterator[int],
+    *,
+    engine: Engine | None,
+    as_json: bool,
+) -> None:
+    """Ingest whenever something changes below the paths, until Ctrl-C. Between two runs the index is free."""
     rag.close()
     show.talk("Watching for changes; Ctrl-C ends it.")
-    for _ in watching.changes(paths, ignored=rag.settings.index.path):
+    waiting = _Waiting()
+    for changed in signals:
+        if not (changed or waiting.is_over):
+            continue
         try:
             with talking(engine):
                 report = rag.ingest(*paths, selection=selection, engine=engine)
         except CrossragError as error:
-            # A folder that is being moved, an index that is in use: the next change may find it well.
-            show.error(str(error))
+            # A folder that is being moved, an index that is in use: what changed is not to stay unindexed.
+            if waiting.begin(str(error)):
+                show.error(str(error))
+                show.talk("It is tried again until it succeeds.")
             continue
         finally:
             rag.close()
+        waiting = _Waiting()
         if report.added or report.updated or report.renamed or report.deleted or report.failed:
             show.report(report, as_json=as_json)
+
+
+class _Waiting:
+    """How long to wait until a run that failed is tried again: each time twice as long, up to a minute."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._until = math.inf
+        self._reason = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether something failed and it is time to try it again."""
+        return time.monotonic() >= self._until
+
+    def begin(self, reason: str) -> bool:
+        """Wait from now on; whether the reason is news."""
+        self._seconds = min(_LONGEST_WAIT, 2 * self._seconds or _FIRST_WAIT)
+        self._until = time.monotonic() + self._seconds
+        is_news, self._reason = reason != self._reason, reason
+        return is_news

@@ -5,6 +5,7 @@ Knows nothing of chunks or indexes; fetches nothing.
 
 from .documents import load as load
 from .documents import load_bytes as load_bytes
+from .documents import too_large as too_large
 from .files import Found as Found
 from .files import find_files as find_files
 from .formats import SUPPORTED_SUFFIXES as SUPPORTED_SUFFIXES

@@ -1,6 +1,7 @@
 """Folder -> the files in it, in order of their path, with a reason for each that is left out.
 
-Knows `.gitignore` and patterns of the same kind, and reads `metadata.jsonl`. No other file is opened.
+Knows `.gitignore` and patterns of the same kind, and reads `metadata.jsonl`, also those of the folders above,
+so that a document is the same whichever folder is named. No other file is opened.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,10 +19,12 @@ from crossrag.errors import LoadError
 
 from .documents import check_regular, read_regular, unreadable
 from .formats import PARSERS, reason_against
-from .ignoring import Ignored, Patterns
+from .ignoring import Ignored, Patterns, is_there
 from .sidecar import SIDECAR, read_sidecar
 
 _LARGEST_SIDECAR = 32 * 2**20
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
+"""What the system says of a link to nowhere. Any other error may pass, and says nothing of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Found:
     """Regular files whose suffix no parser is for, or one that is not installed."""
     skipped: tuple[tuple[Path, str], ...] = ()
     """What is no file that may be read, such as a pipe, and why."""
+    failed: tuple[tuple[Path, str], ...] = ()
+    """Files and folders that could not be looked at, and why: they may be there, and hold anything."""
     metadata: Mapping[Path, Mapping[str, Any]] = field(default_factory=dict)
     """What `metadata.jsonl` files say of known files; the nearer one goes before."""
     notices: tuple[str, ...] = ()
@@ -40,9 +45,14 @@ class Found:
 
 
 def find_files(
-    root: Path, *, glob: Collection[str] = (), exclude: Collection[str] = (), gitignore: bool = True
+    root: Path,
+    *,
+    glob: Collection[str] = (),
+    exclude: Collection[str] = (),
+    gitignore: bool = True,
+    reason_to_pass: Callable[[Path], str] = lambda _: "",
 ) -> Found:
-    """Regular files below `root`, hidden ones left out; a file given by name is found though it be hidden.
+    """Regular files below `root`, hidden ones left out; what is named is found though hidden or ignored.
 
     Links to folders are not followed, so that no loop can hold the walk, nor links that lead out of `root`;
     devices and pipes are never opened. What is hidden, ignored or excluded is left out without a word.
@@ -50,38 +60,45 @@ def find_files(
     Args:
         root: A folder, or one file.
         glob: If any, only files that match one of these patterns, as in `.gitignore`: `*.md`, `docs/**`.
-        exclude: Patterns of files and folders to leave out.
-        gitignore: Whether `.gitignore` files in `root` and below count.
+            They are compared with the path below `root`, or with the name of `root` if it is a file.
+        exclude: Patterns of files and folders to leave out, likewise.
+        gitignore: Whether `.gitignore` files count, in `root`, below, and above within the same repository.
+        reason_to_pass: Gives, for a folder below `root`, why it is not to be entered; nothing where it is.
 
     Raises:
-        LoadError: A folder cannot be listed: to leave it out would look as if its files had been deleted. Or
-            `root` itself is neither a folder nor a regular file.
+        LoadError: `root` is neither a folder nor a regular file, or cannot be listed.
         UsageError: A pattern cannot be used.
     """
     wanted, unwanted = Patterns.of(glob), Patterns.of(exclude)
     if not _is_folder(root):
         check_regular(root, str(root))
+        if unwanted.match(root.name) or (glob and not wanted.match(root.name)):
+            return Found((), ())
         if root.suffix.lower() not in PARSERS:
             return Found((), (root,))
-        sidecar = root.parent / SIDECAR
-        metadata, _ = _described([sidecar] if sidecar.is_file() else [], [root])
-        # That a file beside it describes others too is no matter here.
-        return Found((root,), (), metadata=metadata)
-    walk = _Walk(root, unwanted, Ignored(root) if gitignore else None)
+        metadata, told = _described([], [root], root)
+        return Found((root,), (), metadata=metadata, notices=tuple(told))
+    walk = _Walk(root, unwanted, Ignored(root) if gitignore else None, reason_to_pass)
     regular = []
     for path in sorted(walk.paths()):
         if glob and not wanted.match(path.relative_to(root).as_posix()):
             continue
-        if reason := _reason_against(path, walk.real_root):
+        try:
+            reason = _reason_against(path, walk.real_root)
+        except OSError as error:
+            walk.failed.append((path, f"cannot be read: {error.strerror}"))
+            continue
+        if reason:
             walk.skipped.append((path, reason))
         else:
             regular.append(path)
     known_files = tuple(path for path in regular if not reason_against(path.suffix))
-    metadata, notices = _described(walk.sidecars, known_files)
+    metadata, notices = _described(walk.sidecars, known_files, root)
     return Found(
         known=known_files,
         unknown=tuple(path for path in regular if reason_against(path.suffix)),
         skipped=tuple(sorted(walk.skipped)),
+        failed=tuple(sorted(walk.failed)),
         metadata=metadata,
         notices=(*walk.notices, *notices),
     )
@@ -90,13 +107,21 @@ def find_files(
 class _Walk:
     """One walk over a tree: what it comes by, and what it could not enter."""
 
-    def __init__(self, root: Path, unwanted: Patterns, ignored: Ignored | None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        unwanted: Patterns,
+        ignored: Ignored | None,
+        reason_to_pass: Callable[[Path], str],
+    ) -> None:
         self.real_root = Path(os.path.realpath(root))
         self.sidecars: list[Path] = []
         self.skipped: list[tuple[Path, str]] = []
+        self.failed: list[tuple[Path, str]] = []
         self._root = root
         self._unwanted = unwanted
         self._ignored = ignored
+        self._reason_to_pass = reason_to_pass
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -106,13 +131,12 @@ class _Walk:
         """Everything but folders that is neither hidden nor ignored nor excluded."""
         for top, folders, names in os.walk(self._root, onerror=self._refuse):
             above = Path(top)
-            if self._ignored is not None and ".gitignore" in names:
-                self._ignored.enter(above)
+            ignoring, repository = ".gitignore" in names, ".git" in names or ".git" in folders
+            if self._ignored is not None and (ignoring or repository):
+                self._ignored.enter(above, ignoring=ignoring, repository=repository)
             # Path.is_symlink raises where a path is too long.
             links = [name for name in folders if os.path.islink(above / name)]  # noqa: PTH114
-            folders[:] = [
-                name for name in folders if name not in links and self._is_wanted(above / name, folder=True)
-            ]
+            folders[:] = [name for name in folders if name not in links and self._is_entered(above / name)]
             self.skipped += [
                 (above / name, "is a link to a folder")
                 for name in links
@@ -125,6 +149,13 @@ class _Walk:
                 elif self._is_wanted(path, folder=False):
                     yield path
 
+    def _is_entered(self, folder: Path) -> bool:
+        if not self._is_wanted(folder, folder=True):
+            return False
+        if reason := self._reason_to_pass(folder):
+            self.skipped.append((folder, reason))
+        return not reason
+
     def _is_wanted(self, path: Path, *, folder: bool) -> bool:
         if path.name.startswith("."):
             return False
@@ -133,10 +164,13 @@ class _Walk:
         return not self._unwanted.match(path.relative_to(self._root).as_posix() + ("/" if folder else ""))
 
     def _refuse(self, error: OSError) -> None:
+        folder = Path(error.filename)
         if error.errno == errno.ENAMETOOLONG:  # nobody can have indexed what is in there
-            self.skipped.append((Path(error.filename), "is nested too deeply to be opened"))
-            return
-        raise unreadable(str(error.filename), error)
+            self.skipped.append((folder, "is nested too deeply to be opened"))
+        elif folder == self._root:
+            raise unreadable(str(folder), error)
+        elif error.errno != errno.ENOENT:  # one that is gone by now has no files
+            self.failed.append((folder, f"cannot be listed: {error.strerror}"))
 
 
 def _is_folder(path: Path) -> bool:
@@ -147,12 +181,19 @@ def _is_folder(path: Path) -> bool:
 
 
 def _reason_against(path: Path, root: Path) -> str:
-    """Why a path that was come by is not to be read; nothing where it is."""
+    """Why a path that was come by is not to be read; nothing where it is.
+
+    Raises:
+        OSError: It may be a file, and cannot be looked at now.
+    """
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        is_loop = error.errno == errno.ELOOP
-        return "is a link that leads in a circle" if is_loop else f"cannot be read: {error.strerror}"
+        if error.errno == errno.ELOOP:
+            return "is a link that leads in a circle"
+        if error.errno in _NOT_THERE:
+            return f"cannot be read: {error.strerror}"
+        raise
     if stat.S_ISREG(mode):
         if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
             return "is a link that leads out of the folder"
@@ -165,22 +206,30 @@ def _is_among(files: Collection[Path], folder: Path, name: str) -> bool:
 
 
 def _described(
-    sidecars: Sequence[Path], known: Sequence[Path]
+    sidecars: Sequence[Path], known: Sequence[Path], root: Path
 ) -> tuple[dict[Path, Mapping[str, Any]], list[str]]:
-    """Metadata by path; what a nearer sidecar says goes before."""
+    """Metadata by path; what a nearer sidecar says goes before.
+
+    All folders above count, whatever repository they are in: a filter may keep documents from people by what
+    a sidecar says of them, and must not depend on which folder was named.
+    """
+    place = root.resolve()
+    above = [folder / SIDECAR for folder in place.parents if is_there(folder / SIDECAR)]
+    below = [place / path.relative_to(root) for path in sidecars]
     metadata: dict[Path, Mapping[str, Any]] = {}
     notices = []
-    files = set(known)
-    for path in sorted(sidecars, key=lambda path: (len(path.parts), path)):
+    files = {place / path.relative_to(root): path for path in known} if above or below else {}
+    for path in sorted([*above, *below], key=lambda path: (len(path.parts), path)):
         folder = path.parent
         try:
             data = read_regular(path, str(path), limit=_LARGEST_SIDECAR)
         except LoadError as error:
             notices.append(f"{error.message}; it does not count")
             continue
-        sidecar = read_sidecar(data, is_document=partial(_is_among, files, folder))
+        is_document = partial(_is_among, files, folder)
+        sidecar = read_sidecar(data, is_document=is_document, others=path in above)
         notices += [f"{path.as_posix()}, {notice}" for notice in sidecar.notices]
         for name, values in sidecar.by_path.items():
-            described = folder / name
+            described = files[folder / name]
             metadata[described] = {**metadata.get(described, {}), **values}
     return metadata, notices

@@ -52,17 +52,42 @@ class Patterns:
 
 
 class Ignored:
-    """What the `.gitignore` files of a tree leave out; folders must be entered before their content."""
+    """What `.gitignore` files leave out of a tree; folders must be entered before their content.
+
+    Those above `root` count too, up to the repository that it is in, so that a file is left out whichever
+    folder above it is named. They do not count where they leave out `root`, which was named all the same.
+    """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
-        self._patterns: dict[Path, Patterns] = {}
         self.notices = Notices()
+        self._root = root
+        self._place = root.resolve()
+        self._patterns: dict[Path, Patterns] = {}
+        self._repositories: set[Path] = set()
+        above = _within_repository(self._place)
+        self._top = above[-1] if above else self._place
+        for folder in above:
+            if is_there(folder / ".gitignore"):
+                self._read(folder, (folder / ".gitignore").as_posix())
+        if any(self._covers(one, folder=True) for one in (self._place, *above)):
+            self._patterns.clear()
+        if not self._patterns:
+            self._top = self._place
 
-    def enter(self, folder: Path) -> None:
-        """Read the folder's own `.gitignore`."""
+    def enter(self, folder: Path, *, ignoring: bool, repository: bool) -> None:
+        """Come into a folder that has a `.gitignore` or is the top of a repository, or both."""
+        within = folder.relative_to(self._root)
+        if ignoring:
+            self._read(self._place / within, (within / ".gitignore").as_posix())
+        if repository:
+            self._repositories.add(self._place / within)
+
+    def covers(self, path: Path, *, folder: bool) -> bool:
+        """Whether the path is left out; the nearest file that speaks of it decides."""
+        return self._covers(self._place / path.relative_to(self._root), folder=folder)
+
+    def _read(self, folder: Path, name: str) -> None:
         path = folder / ".gitignore"
-        name = path.relative_to(self._root).as_posix()
         try:
             lines = read_regular(path, name, limit=_LARGEST).decode(errors="replace").splitlines()
         except LoadError as error:
@@ -81,16 +106,37 @@ class Ignored:
                 good.append(line)
         self._patterns[folder] = Patterns(_spec(good))
 
-    def covers(self, path: Path, *, folder: bool) -> bool:
-        """Whether the path is left out; the nearest file that speaks of it decides."""
+    def _covers(self, path: Path, *, folder: bool) -> bool:
         for above in path.parents:
             if patterns := self._patterns.get(above):
                 relative = path.relative_to(above).as_posix() + ("/" if folder else "")
                 if (verdict := patterns.match(relative)) is not None:
                     return verdict
-            if above == self._root:
+            if above == self._top or above in self._repositories:
                 break
         return False
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is something of this name, be it that it cannot be looked at now."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _within_repository(place: Path) -> list[Path]:
+    """The folders above one, nearest first, up to the top of its repository; without one, all of them."""
+    above: list[Path] = []
+    for folder in (place, *place.parents):
+        if folder != place:
+            above.append(folder)
+        if is_there(folder / ".git"):
+            break
+    return above
 
 
 def _reason_against(pattern: str, *, most_stars: int | None = None) -> str:

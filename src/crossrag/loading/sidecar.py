@@ -27,11 +27,16 @@ class Sidecar:
     notices: tuple[str, ...]
 
 
-def read_sidecar(data: bytes, *, is_document: Callable[[str], bool]) -> Sidecar:
+def read_sidecar(data: bytes, *, is_document: Callable[[str], bool], others: bool = False) -> Sidecar:
     """Each line is an object whose `source` is a path below the folder, such as `handbook/leave.md`.
 
     `title` becomes the document's; the rest is metadata. A later line adds to an earlier one of the same
     source. What cannot be kept is a notice with its line.
+
+    Args:
+        data: The file.
+        is_document: Whether a path below the folder is a document that can be described.
+        others: Whether it is no matter that lines describe others.
     """
     by_path: dict[str, Gathering] = {}
     titles: dict[str, dict[str, str]] = {}
@@ -42,6 +47,8 @@ def read_sidecar(data: bytes, *, is_document: Callable[[str], bool]) -> Sidecar:
         record, wrong = _record(line)
         path = posixpath.normpath(record.pop("source", ""))
         if not wrong and not is_document(path):
+            if others:
+                continue
             wrong = f"there is no document {path[:80]!r} to describe"
         if wrong:
             notices.add(f"line {number}: {wrong}")

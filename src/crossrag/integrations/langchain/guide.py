@@ -19,7 +19,7 @@ from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel,
 
 from crossrag import assembly, files
 from crossrag.config import load_settings
-from crossrag.errors import ConfigError, MissingExtraError, UsageError
+from crossrag.errors import ConfigError, LoadError, MissingExtraError, UsageError
 from crossrag.types import VARIANT
 
 from .judging import MEASURES, Cases, judge_for, read_cases
@@ -72,6 +72,8 @@ def load_and_process_documents(directory: str | Path, *, glob: str = "**/*.txt")
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder", hint="Check the path")
     found = files.collect([folder.resolve()], globs=(glob,))
+    for failure in found.failed:
+        raise LoadError(f"{failure.source} {failure.reason}", hint="Mend it, or leave it out by the pattern")
     with assembly.loader(load_settings().settings) as loader:
         loaded = [
             loader.load(
