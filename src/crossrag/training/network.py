@@ -116,6 +116,11 @@ class ProgressiveCrossEncoder(nn.Module):
         share = (first_stage * self.first_stage).sum(1, keepdim=True)
         return Output(share + self.bias + corrections, corrections)
 
+    def weigh(self, share: float) -> None:
+        """Take the weights of the first stage times a share."""
+        with torch.no_grad():
+            self.first_stage.mul_(share)
+
 
 def _mean(states: Tensor, mask: Tensor) -> Tensor:
     return (states * mask.unsqueeze(2)).sum(1) / mask.sum(1, keepdim=True).clamp(min=1.0)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from crossrag import registry
 from crossrag.calibration import Calibration
@@ -105,20 +104,13 @@ def improve(
     """
     told = listener or Listener()
     check_places(start, out)
-    typical = read_config(start)["first_stage"]["typical"]
-    material = Material(
-        train=_complete(material.train, typical),
-        unlabelled=_complete(material.unlabelled, typical),
-        held_out=_complete(material.held_out, typical),
-        general=_complete(material.general, typical),
-    )
-    _check(material)
+    material = _complete(material, read_config(start)["first_stage"]["typical"])
+    check_counts(*(sum(len(p.questions) for p in parts) for parts in (material.train, material.held_out)))
     choosing, deciding = _halves(material.held_out)
     if restore(out):
         told.stage(f"{out} was put back: an earlier exchange had been cut off")
     told.stage("measuring the model to start from")
-    before = _measured(start, deciding)
-    general_before = _measured(start, material.general) if material.general else None
+    before, general_before = _measured(start, deciding), _known(start, material.general)
     standing = _measured(out, deciding) if out.exists() else None
     with tempfile.TemporaryDirectory(prefix="crossrag-train-") as scratch:
         folder = Path(scratch) / "model"
@@ -131,8 +123,7 @@ def improve(
         told.stage("measuring and calibrating the new model")
         least = general_before.reranked - TOLERANCE if general_before else 0.0
         _finish(network, start, folder, choosing, material.general, least, out.name)
-        after = _measured(folder, deciding)
-        general_after = _measured(folder, material.general) if material.general else None
+        after, general_after = _measured(folder, deciding), _known(folder, material.general)
         accepted, reason = _verdict(before, after, general_before, general_after, standing)
         place = out if accepted else rejected(out)
         put(folder, place)
@@ -174,12 +165,21 @@ def _dealt(parts: Sequence[Mined], first: Callable[[int], bool]) -> tuple[list[M
     return piles
 
 
-def _complete(parts: Sequence[Mined], typical: Sequence[float]) -> list[Mined]:
+def _complete(material: Material, typical: Sequence[float]) -> Material:
     """A leg that was not searched counts as is typical, as it does when the model is asked."""
-    return [
-        replace(part, questions=tuple(_completed(one, typical, part.indexed) for one in part.questions))
-        for part in parts
-    ]
+
+    def complete(parts: Sequence[Mined]) -> list[Mined]:
+        return [
+            replace(part, questions=tuple(_completed(one, typical, part.indexed) for one in part.questions))
+            for part in parts
+        ]
+
+    return Material(
+        train=complete(material.train),
+        unlabelled=complete(material.unlabelled),
+        held_out=complete(material.held_out),
+        general=complete(material.general),
+    )
 
 
 def _completed(question: Question, typical: Sequence[float], indexed: int | None) -> Question:
@@ -234,14 +234,9 @@ def _finish(
     export(network, tokenizer, folder, name=name)
     own, weights = _read(folder, choosing), _weights(folder)
     share = choose_share(own, _read(folder, general), weights, least=least)
-    with torch.no_grad():
-        network.first_stage.mul_(share)
+    network.weigh(share)
     export(network, tokenizer, folder, name=name)
     _fit(folder, remixed(own, weights, _weights(folder)), start)
-
-
-def _check(material: Material) -> None:
-    check_counts(*(sum(len(p.questions) for p in parts) for parts in (material.train, material.held_out)))
 
 
 def check_split(questions: int) -> None:
@@ -268,6 +263,10 @@ def check_counts(learned: int, held_out: int) -> None:
 
 def _measured(folder: Path, parts: Sequence[Mined]) -> Quality:
     return quality(_read(folder, parts), Calibration(**read_config(folder)["calibration"]))
+
+
+def _known(folder: Path, parts: Sequence[Mined]) -> Quality | None:
+    return _measured(folder, parts) if parts else None
 
 
 def _read(folder: Path, parts: Sequence[Mined]) -> list[Reading]:
