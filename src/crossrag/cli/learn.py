@@ -64,23 +64,13 @@ def train(
     as_json: bool,
 ) -> int:
     """Mine, train, compare; the exit code."""
-    if (data is None) == (judgements is None):
-        raise UsageError("Nothing to learn from", hint="Give either --data FOLDER or --judgements FILE")
-    for package in ("torch", "transformers", "onnx", "safetensors"):
-        if find_spec(package) is None:
-            raise MissingExtraError(
-                f"Training needs the package {package}", hint="pip install 'crossrag[training]'"
-            )
     from crossrag import registry
-    from crossrag.training import trainer
-    from crossrag.training.judged import check_folder
-    from crossrag.training.loop import TrainingOptions
-    from crossrag.training.placing import check_places
 
     origin = start or registry.BUNDLED_MODELS / "progressive-reranker"
-    check_places(origin, out)
-    if general is not None:
-        check_folder(general)
+    _check(data, judgements, general, origin, out)
+    from crossrag.training import trainer
+    from crossrag.training.loop import TrainingOptions
+
     learned, held, unlabelled = _mined(rag, data, judgements, by_prefix=by_prefix)
     count = sum(len(part.questions) for part in learned)
     steps = steps or max(60, min(4_000, count * 3 // 8))
@@ -110,16 +100,38 @@ def train(
     return 0 if outcome.accepted else REFUSED
 
 
+def _check(data: Path | None, judgements: Path | None, general: Path | None, origin: Path, out: Path) -> None:
+    """What can be known to fail, before torch is loaded and anything is searched."""
+    from crossrag.calibrating import by_question, read_judgements
+    from crossrag.training.enough import check_split
+    from crossrag.training.judged import check_folder
+    from crossrag.training.placing import check_places
+
+    if (data is None) == (judgements is None):
+        what = "Nothing to learn from" if data is None else "--data and --judgements are both given"
+        raise UsageError(what, hint="Give either --data FOLDER or --judgements FILE")
+    for package in ("torch", "transformers", "onnx", "safetensors"):
+        if find_spec(package) is None:
+            raise MissingExtraError(
+                f"Training needs the package {package}", hint="pip install 'crossrag[training]'"
+            )
+    check_places(origin, out)
+    for folder in (data, general):
+        if folder is not None:
+            check_folder(folder)
+    if judgements is not None:
+        check_split(len(by_question(read_judgements(judgements))))
+
+
 def _mined(
     rag: Rag, data: Path | None, judgements: Path | None, *, by_prefix: bool
 ) -> tuple[list[Mined], list[Mined], list[Mined]]:
-    from crossrag.calibrating import by_question, read_judgements
+    from crossrag.calibrating import read_judgements
     from crossrag.training import sources, trainer
+    from crossrag.training.enough import check_folder_counts
 
     if judgements is not None:
-        judged = read_judgements(judgements)
-        trainer.check_split(len(by_question(judged)))
-        mined, lost = sources.from_index(rag, judged, told=show.talk)
+        mined, lost = sources.from_index(rag, read_judgements(judgements), told=show.talk)
         if lost:
             show.talk(f"{lost} questions were left out: the search finds none of their relevant passages.")
         return *trainer.split([mined]), [sources.unlabelled_from_index(rag, mined)]
@@ -129,7 +141,7 @@ def _mined(
         embedder=rag.embedder,
         sparse_encoder=rag.sparse_encoder,
         by_prefix=by_prefix,
-        check=trainer.check_folder_counts,
+        check=check_folder_counts,
         told=show.talk,
     )
     learned, held = (found.train, found.dev) if found.dev else trainer.split(found.train)

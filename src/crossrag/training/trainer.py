@@ -16,12 +16,12 @@ import numpy as np
 
 from crossrag import registry
 from crossrag.calibration import Calibration
-from crossrag.errors import UsageError
 from crossrag.exported import read_config
 from crossrag.inference import load_tokenizer
 from crossrag.residual import bm25_unit
 
 from .batches import Batches, BatchOptions
+from .enough import HELD_BACK, check_counts
 from .export import export, refit
 from .fitting import Quality, Reading, fitted, quality, read
 from .loop import Progress, TrainingOptions, train
@@ -36,11 +36,6 @@ TOLERANCE = 0.005
 """How much nDCG@10 may be lost on the general set."""
 LEAST_GAIN = 0.002
 """How much must be gained on the held-out questions: what is less is chance."""
-
-LEAST_LEARNED, LEAST_HELD_OUT = 40, 10
-"""Questions without which nothing can be learned or decided."""
-_EVERY = 5
-"""Each so many-th question is held out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +140,7 @@ def _halves(parts: Sequence[Mined]) -> tuple[list[Mined], list[Mined]]:
     return _dealt(parts, lambda number: number % 2 == 0)
 
 
-def split(mined: Sequence[Mined], *, every: int = _EVERY) -> tuple[list[Mined], list[Mined]]:
+def split(mined: Sequence[Mined], *, every: int = HELD_BACK) -> tuple[list[Mined], list[Mined]]:
     """Questions to learn from, and each fifth question held out."""
     return _dealt(mined, lambda number: (number + 1) % every != 0)
 
@@ -237,28 +232,6 @@ def _finish(
     network.weigh(share)
     export(network, tokenizer, folder, name=name)
     _fit(folder, remixed(own, weights, _weights(folder)), start)
-
-
-def check_split(questions: int) -> None:
-    """`check_counts` of so many questions before any of them is searched."""
-    check_counts(questions - questions // _EVERY, questions // _EVERY)
-
-
-def check_folder_counts(learned: int, held_out: int) -> None:
-    """`check_counts` of a folder's own splits; a folder without a second one is split by us."""
-    if held_out:
-        check_counts(learned, held_out)
-    else:
-        check_split(learned)
-
-
-def check_counts(learned: int, held_out: int) -> None:
-    """Raise UsageError where there are too few questions to learn from or to decide with."""
-    if learned < LEAST_LEARNED or held_out < LEAST_HELD_OUT:
-        raise UsageError(
-            f"{learned} questions to learn from and {held_out} held out are too few",
-            hint=f"Judge at least {LEAST_LEARNED + LEAST_HELD_OUT} questions; some hundreds are a good start",
-        )
 
 
 def _measured(folder: Path, parts: Sequence[Mined]) -> Quality:
