@@ -124,6 +124,13 @@ ANIMALS = (
     "newt",
     "boar",
     "toad",
+    "crow",
+    "stork",
+    "trout",
+    "swan",
+    "goat",
+    "shrew",
+    "viper",
 )
 FACTS = {
     "Where does the {} live?": "The {} lives beside the river number {}.",
