@@ -131,7 +131,9 @@ def _packed_more(data: Path) -> Iterator[tuple[str, Mined]]:
     yield "train", training_sets.unanswerable(data / "rag" / "squad", data / "ir" / "train")
     for name in training_sets.UNSEEN:
         for key in ("question", "claim"):
-            yield "unseen", training_sets.claims(claims, name, key=key, depth=50, limit=200)
+            found = training_sets.claims(claims, name, key=key, depth=50, limit=200)
+            if found.questions:  # not every set has both
+                yield "unseen", found
 
 
 def _train(arguments: argparse.Namespace) -> None:

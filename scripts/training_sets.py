@@ -20,7 +20,7 @@ from crossrag.training.mining import Mined, Searcher, mine
 
 CLAIMS = ("begin", "summedits")
 """Trained on."""
-UNSEEN = ("expertqa",)
+UNSEEN = ("expertqa", "faithdial-audit")
 """Never trained on: what the mix of first stage and correction is chosen by."""
 _LONGEST = 1_200
 
