@@ -16,12 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from common import printed
 from crossrag import Rag, assembly, retrieval
@@ -30,6 +33,10 @@ from crossrag.evaluation.report import machine
 from crossrag.loading import Loader
 from crossrag.manifest import Manifest
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MADE_UP = "made-up"
 _PASSAGES_IN_A_FILE = 20
 _QUERIES = 100
 
@@ -39,7 +46,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of a BEIR set: corpus.jsonl.gz")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000])
-    parser.add_argument("--embedder", default="onnx:bundled", help="backend:model")
+    parser.add_argument(
+        "--embedder", default="onnx:bundled", help=f"backend:model, or {MADE_UP}: what all else costs"
+    )
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -92,11 +101,11 @@ def measured(data: Path, size: int, embedder: str) -> dict[str, Any]:
         write(docs, texts)
         stages: dict[str, Clock] = {}
         whole, again = Clock(), Clock()
-        sections: dict[str, dict[str, Any]] = {
-            "index": {"path": Path(folder) / "index"},
-            "embedder": {"model": embedder},
-        }
-        with Rag(load_settings(sections).settings) as rag:
+        sections: dict[str, dict[str, Any]] = {"index": {"path": Path(folder) / "index"}}
+        if embedder != MADE_UP:
+            sections["embedder"] = {"model": embedder}
+        made_up = MadeUp() if embedder == MADE_UP else None
+        with Rag(load_settings(sections).settings, embedder=made_up) as rag:
             rag.embedder.embed_query("ready")
             with timed(stages, parts(rag)), whole.running():
                 report = rag.ingest(docs)
@@ -120,6 +129,28 @@ def measured(data: Path, size: int, embedder: str) -> dict[str, Any]:
         "p50": statistics.median(taken),
         "p95": statistics.quantiles(taken, n=20)[-1],
     }
+
+
+class MadeUp:
+    """Vectors of unit length that say nothing, but are always the same for a text."""
+
+    dimension, fingerprint, max_tokens = 384, MADE_UP, None
+
+    def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts to float32[n, 384]."""
+        found = np.stack(
+            [
+                np.random.default_rng(zlib.crc32(text.encode())).standard_normal(self.dimension, np.float32)
+                for text in texts
+            ]
+        )
+        unit: NDArray[np.float32] = found / np.linalg.norm(found, axis=1, keepdims=True)
+        return unit
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """The same for one."""
+        row: NDArray[np.float32] = self.embed_documents([text])[0]
+        return row
 
 
 def hybrid(rag: Rag, query: str) -> None:
