@@ -29,7 +29,7 @@ app = typer.Typer(
     name="crossrag",
     help="Answers from your own documents: wide search, a cross-encoder that reads, checked citations.",
     epilog="Exit codes: 0 ok, 1 unexpected, 2 usage, 3 index, 4 model, 5 language model, "
-    "6 some files failed, 7 settings, 8 model refused, 9 index differs, 130 interrupted.",
+    "6 some files failed, 7 settings, 8 model or calibration refused, 9 index differs, 130 interrupted.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -184,19 +184,24 @@ def chat(
 )
 def calibrate(
     judgements: Annotated[
-        Path,
+        Path | None,
         typer.Argument(help='JSON Lines: {"question": …, "source": …, "quote": …}, one relevant place each.'),
-    ],
+    ] = None,
     index: IndexOption = None,
     config: ConfigOption = None,
     settings: SetOption = None,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Delete the calibration that lies beside the index.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit relevance to judged questions about this index, and say what each threshold is worth."""
+    """Fit relevance to 10 judged questions or more, say what thresholds are worth; worse is refused (8)."""
     from . import learn
 
     with opened(index, config, settings) as rag:
-        learn.calibrate(rag, judgements, as_json=as_json)
+        code = learn.calibrate(rag, judgements, remove=remove, as_json=as_json)
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command(epilog="Example: crossrag train --judgements judged.jsonl --out models/ours")

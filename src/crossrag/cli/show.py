@@ -188,6 +188,10 @@ def status(found: dict[str, Any], *, as_json: bool) -> None:
         return
     size = f"{found['bytes'] / 1e6:.1f} MB"
     print(f"{found['index']}: {found['documents']} documents, {found['chunks']} chunks, {size}")
+    if calibration := found["calibration"]:
+        said = "in force" if calibration["in_force"] else "not used, it was made with other models"
+        made = f"a calibration of {calibration['questions']} questions is {said}"
+        print(f"{made}; `crossrag calibrate --remove` undoes it")
     for row in found["sources"]:
         print(f"{row['chunks']:>7}  {row['source']}")
     if found["chunks"] != found["chunks_in_store"]:
