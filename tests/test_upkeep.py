@@ -72,6 +72,24 @@ def test_verify_tells_by_its_exit_code_and_repair_mends(indexed: Path) -> None:
     assert crossrag("verify", "--vectors", folder=indexed).stdout == whole.stdout
 
 
+def test_a_lost_manifest_is_brought_back_by_an_ingestion(indexed: Path) -> None:
+    lost = ("--index", "lost")
+    assert crossrag("ingest", "docs", *lost, folder=indexed).returncode == 0
+    for file in (indexed / "lost").glob("manifest.sqlite*"):
+        file.unlink()
+    differs = crossrag("verify", *lost, folder=indexed)
+    assert differs.returncode == 9
+    assert "orphaned   docs/whales.txt" in differs.stdout
+    assert "differ: the manifest knows no document: `crossrag ingest PATH` brings back" in differs.stdout
+    assert "crossrag repair" not in differs.stdout
+    repaired = crossrag("repair", *lost, folder=indexed)
+    assert "chunks of 2 orphaned documents removed" in repaired.stdout
+    assert "`crossrag ingest PATH` brings back" in repaired.stderr
+    assert crossrag("ingest", "docs", *lost, folder=indexed).returncode == 0
+    assert crossrag("verify", *lost, folder=indexed).returncode == 0
+    shutil.rmtree(indexed / "lost")
+
+
 def test_export_import_reindex_delete(indexed: Path) -> None:
     assert crossrag("export", "out.crossrag", folder=indexed).stdout.startswith(
         "2 documents, 2 chunks exported"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _SHOWN = 20
 DIFFERS = 9
 """Exit code: the index is not what its manifest says."""
+_BRINGS_BACK = "the manifest knows no document: `crossrag ingest PATH` brings back those of a file or folder"
 
 
 def register(app: typer.Typer) -> None:
@@ -48,7 +49,8 @@ def verify(
         show.to_json(asdict(verdict))
     else:
         _differences(verdict.differences)
-        agreed = "agree" if verdict.agrees else "differ: run `crossrag repair`"
+        advice = _BRINGS_BACK if verdict.manifest_lost else "run `crossrag repair`"
+        agreed = "agree" if verdict.agrees else f"differ: {advice}"
         print(f"{verdict.documents} documents, {verdict.chunks} chunks: manifest and store {agreed}")
         if verdict.digest:
             print(f"digest {verdict.digest}")
@@ -72,6 +74,10 @@ def repair(
     else:
         _differences(done.found)
         print(f"{len(done.found)} differences found, {done.rewritten} documents written again")
+        if done.removed:
+            print(f"chunks of {done.removed} orphaned documents removed")
+        if done.manifest_lost:
+            show.talk(f"The index is empty now, as {_BRINGS_BACK}.")
         for failure in done.failed:
             show.talk(f"cannot be mended: {failure.source}: {failure.reason}")
     if done.failed:
