@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +14,7 @@ from .options import ConfigOption, IndexOption, JsonOption, SetOption, opened
 
 if TYPE_CHECKING:
     from crossrag.archive import Contents
+    from crossrag.config import Settings
     from crossrag.verifying import Difference
 
 _SHOWN = 20
@@ -122,7 +124,8 @@ def reindex(
         report = maintenance.reindex(rag.index, drop_missing=drop_missing, progress=progress)
     show.report(report, as_json=as_json)
     if settings:
-        show.talk("Keep what --set changed in crossrag.toml: with other settings the index is refused.")
+        show.talk("With other settings the index is refused from now on. Put this into crossrag.toml:\n")
+        show.talk(_as_toml(rag.settings, settings))
 
 
 def export(
@@ -153,6 +156,28 @@ def import_(
     with opened(index, config, settings) as rag, show.counting("chunks") as count:
         contents = archive.load(rag.index, source, progress=count)
     _contents(contents, "imported from", source, as_json=as_json)
+
+
+def _as_toml(settings: Settings, pairs: list[str]) -> str:
+    """What `--set` changed, as lines of a settings file."""
+    lines: dict[str, dict[str, str]] = {}
+    for name in (pair.partition("=")[0] for pair in pairs):
+        section, _, key = name.partition(".")
+        value = getattr(getattr(settings, section), key)
+        if value is not None:  # which TOML has no word for, and is the default where it is allowed
+            lines.setdefault(section, {})[key] = _toml_value(value)
+    return "\n\n".join(
+        "\n".join([f"[{section}]", *(f"{key} = {value}" for key, value in of_section.items())])
+        for section, of_section in lines.items()
+    )
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    if isinstance(value, (bool, int, float)):
+        return str(value).lower()
+    return json.dumps(str(value), ensure_ascii=False)  # secrets stay masked
 
 
 def _contents(contents: Contents, verb: str, place: Path, *, as_json: bool) -> None:
