@@ -157,6 +157,17 @@ def test_help_of_every_command_has_an_example_or_says_what_it_does() -> None:
         assert command in done.stdout
 
 
+@pytest.mark.parametrize("command", ["search", "ask"])
+def test_a_filter_that_lets_nothing_through_is_named(indexed: Path, command: str) -> None:
+    typed = crossrag(command, "When does it open?", "--where", "year=2024", folder=indexed)
+    assert typed.returncode == 0
+    assert "note: Nothing was found that the filter lets through" in typed.stderr
+    assert """numbers want JSON: --where '{"year": 2024}'""" in typed.stderr
+    text = crossrag(command, "When does it open?", "--where", "team=blue", "--json", folder=indexed)
+    assert "JSON" not in text.stderr
+    assert "Nothing was found that the filter lets through" in text.stdout
+
+
 JUDGED = (
     ("How do I restore a backup?", "backup.md"),
     ("When is a backup written?", "backup.md"),
