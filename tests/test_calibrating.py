@@ -145,7 +145,23 @@ def test_a_broken_line_is_named(line: bytes, tmp_path: Path) -> None:
         read_judgements(file)
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('{"q": "x"}', "question and source missing"),
+        ('{"question": "x"}', "line 1: source missing"),
+        ('["a"]', "it is no JSON object"),
+    ],
+)
+def test_what_a_line_lacks_is_said(line: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "judged.jsonl").write_text(line, encoding="utf-8")
+    with pytest.raises(UsageError, match=says):
+        read_judgements(tmp_path / "judged.jsonl")
+
+
 def test_a_file_that_is_missing_or_empty_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a folder"):
+        read_judgements(tmp_path)
     with pytest.raises(UsageError, match="does not exist"):
         read_judgements(tmp_path / "judged.jsonl")
     (tmp_path / "judged.jsonl").write_text("\n \n", encoding="utf-8")

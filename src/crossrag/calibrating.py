@@ -127,7 +127,8 @@ def read_judgements(path: Path) -> list[Judgement]:
         UsageError: The file is missing or a line is broken; the message names the line.
     """
     if not path.is_file():
-        raise UsageError(f"{path} does not exist", hint="Name a file of judgements, one JSON object per line")
+        wrong = "is a folder" if path.is_dir() else "does not exist"
+        raise UsageError(f"{path} {wrong}", hint="Name a file of judgements, one JSON object per line")
     found = []
     # As bytes: a text may hold characters that str.splitlines breaks lines at, and a line may be no UTF-8.
     for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
@@ -226,12 +227,16 @@ def _thinned(points: list[Operating], most: int = 400) -> list[Operating]:
 def _judgement(line: bytes, where: str) -> Judgement:
     try:
         row: Any = json.loads(line)
+        if not isinstance(row, dict):
+            raise TypeError("it is no JSON object")
+        if missing := [name for name in ("question", "source") if name not in row]:
+            raise ValueError(f"{' and '.join(missing)} missing")
         question, source, quote = row["question"], row["source"], row.get("quote", "")
         if not all(isinstance(value, str) for value in (question, source, quote)):
             raise TypeError("question, source and quote are texts")
         if not (question.strip() and source.strip()):
             raise ValueError("question and source must not be empty")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise UsageError(
             f"{where}: {error}", hint='Write {"question": "…", "source": "…", "quote": "…"}'
         ) from None

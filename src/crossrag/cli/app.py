@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,9 @@ from .options import (
     loaded,
     opened,
 )
+
+if TYPE_CHECKING:
+    from crossrag.types import Answer
 
 app = typer.Typer(
     name="crossrag",
@@ -155,7 +158,7 @@ def ask(
     """Answer a question from the documents, with citations, or say that they do not contain it."""
     with opened(index, config, settings) as rag:
         if as_json:
-            answer = rag.ask(question, where=narrowing.read(where), deadline=deadline)
+            answer: Answer | None = rag.ask(question, where=narrowing.read(where), deadline=deadline)
             show.answer_json(answer)
         else:
             events = rag.stream(question, where=narrowing.read(where), deadline=deadline)

@@ -39,7 +39,7 @@ def status(rag: Rag) -> dict[str, Any]:
     if rag.settings.store == assembly.ADOPTED:
         # Nobody knows which passages belong together: each is a document of its own.
         counts = dict.fromkeys(("documents", "chunks", "chunks_in_store"), chunks_in_store)
-        rest = {"bytes": 0, "calibration": _calibration(rag), "sources": []}
+        rest: dict[str, Any] = {"bytes": 0, "calibration": _calibration(rag), "sources": []}
         return {"index": assembly.place(rag.settings), **counts, **rest}
     documents = rag.documents()
     return {
