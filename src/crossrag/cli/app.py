@@ -158,8 +158,9 @@ def ask(
     """Answer a question from the documents, with citations, or say that they do not contain it."""
     with opened(index, config, settings) as rag:
         if as_json:
-            answer: Answer | None = rag.ask(question, where=narrowing.read(where), deadline=deadline)
-            show.answer_json(answer)
+            answer: Answer | None
+            answer = whole = rag.ask(question, where=narrowing.read(where), deadline=deadline)
+            show.answer_json(whole)
         else:
             events = rag.stream(question, where=narrowing.read(where), deadline=deadline)
             answer = show.answer_stream(events, context=show_context, explaining=rag if explain else None)
