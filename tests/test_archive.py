@@ -47,6 +47,13 @@ def target(tmp_path: Path) -> Iterator[Rag]:
         yield rag
 
 
+def test_a_target_that_is_no_file_is_refused(target: Rag, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"is a folder.*Name the file to write"):
+        archive.export(target.index, tmp_path)
+    with pytest.raises(UsageError, match=r"The folder .*nodir does not exist"):
+        archive.export(target.index, tmp_path / "nodir" / "b.crossrag")
+
+
 def test_an_imported_index_is_the_same(exported: Path, target: Rag) -> None:
     contents = archive.load(target.index, exported / "index.crossrag")
     assert (contents.documents, contents.chunks) == (8, 32)

@@ -19,6 +19,7 @@ from crossrag.calibrating import (
     calibrate,
     load,
     read_judgements,
+    remove,
     resolve_threshold,
 )
 from crossrag.calibration import Calibration, Operating
@@ -27,11 +28,32 @@ from crossrag.errors import ConfigError, UsageError
 from crossrag.testing import HashedEmbedder, HashedTerms, OverlapReranker
 from crossrag.types import Candidate, Chunk, Relevance, Scores
 
+# Words that no passage holds make the fake doubt what is right: there is something to calibrate.
 JUDGED = [
     Judgement("How to restore a backup?", "backup.md", "run the restore command"),
     Judgement("When does the office open?", "docs/office.html"),
-    Judgement("Is the blue whale the largest animal?", "docs/whales.txt", "largest ANIMAL\nthat"),
+    Judgement(
+        "Please tell me: Is the blue whale the largest animal?", "docs/whales.txt", "largest ANIMAL\nthat"
+    ),
+    Judgement("Please tell me: When is a backup written?", "backup.md", "every night at two"),
+    Judgement("Please tell me: When does the office close?", "docs/office.html"),
+    Judgement("Please tell me: Are whales mammals?", "docs/whales.txt"),
+    Judgement("Please tell me: Who runs the restore command?", "backup.md", "run the restore command"),
+    Judgement("Please tell me: What opens at nine in the morning?", "docs/office.html"),
+    Judgement("Please tell me: Which animal ever lived on Earth?", "docs/whales.txt"),
+    Judgement("Please tell me: What is written every night?", "backup.md", "every night at two"),
+    Judgement("Please tell me: Does the office close at five?", "docs/office.html"),
+    Judgement("Please tell me: What should I stop to restore a backup?", "backup.md", "stop the service"),
 ]
+CERTAIN = [
+    Judgement(word, f"docs/{name}")
+    for name, words in (
+        ("whales.txt", "whales mammals blue whale largest earth"),
+        ("office.html", "office opens nine morning closes five"),
+    )
+    for word in words.split()
+]
+"""Of one word each, so that the fake's relevance is 1 or 0, and right: no calibration betters that."""
 
 
 class Noting(OverlapReranker):
@@ -88,7 +110,7 @@ def ranked(count: int = 300) -> dict[str, list[Candidate]]:
 
 
 def calibrated(rows: dict[str, list[Candidate]]) -> Calibrated:
-    return calibrate(rows, {"q": [Judgement("q", "leave.md", "yes")]}, scorers=("overlap",))
+    return calibrate(rows, {"q": [Judgement("q", "leave.md", "yes")]}, scorers=("overlap",), fewest=1)
 
 
 def test_judgements_are_read_line_by_line(tmp_path: Path) -> None:
@@ -123,7 +145,23 @@ def test_a_broken_line_is_named(line: bytes, tmp_path: Path) -> None:
         read_judgements(file)
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('{"q": "x"}', "question and source missing"),
+        ('{"question": "x"}', "line 1: source missing"),
+        ('["a"]', "it is no JSON object"),
+    ],
+)
+def test_what_a_line_lacks_is_said(line: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "judged.jsonl").write_text(line, encoding="utf-8")
+    with pytest.raises(UsageError, match=says):
+        read_judgements(tmp_path / "judged.jsonl")
+
+
 def test_a_file_that_is_missing_or_empty_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a folder"):
+        read_judgements(tmp_path)
     with pytest.raises(UsageError, match="does not exist"):
         read_judgements(tmp_path / "judged.jsonl")
     (tmp_path / "judged.jsonl").write_text("\n \n", encoding="utf-8")
@@ -264,9 +302,41 @@ def test_calibration_reads_everything_whatever_the_deadline(tmp_path: Path, corp
         rag.ingest(corpus)
         done: list[tuple[int, int]] = []
         rag.calibrate(JUDGED, progress=lambda number, of: done.append((number, of)))
-    assert reranker.told == [(None, None)] * 3
-    assert [number for number, _ in done] == [0, 1, 2]
-    assert {of for _, of in done} == {3}
+    assert reranker.told == [(None, None)] * len(JUDGED)
+    assert [number for number, _ in done] == list(range(len(JUDGED)))
+    assert {of for _, of in done} == {len(JUDGED)}
+
+
+def test_few_questions_are_refused_and_nothing_is_kept(tmp_path: Path, corpus: Path) -> None:
+    reranker = Noting()
+    with opened(tmp_path, reranker) as rag:
+        rag.ingest(corpus)
+        with pytest.raises(UsageError, match=r"Of 9 questions 9 have a relevant .* 10 are the least"):
+            rag.calibrate(JUDGED[:9])
+        assert reranker.told == []
+        lost = [Judgement(f"Where is place {number}?", "elsewhere.md") for number in range(60)]
+        with pytest.raises(
+            UsageError, match=r"Of 69 questions 9 have a relevant place that the search finds"
+        ):
+            rag.calibrate([*JUDGED[:9], *lost])
+        assert rag.calibrated is None
+    assert load(tmp_path / "index") is None
+
+
+def test_a_calibration_that_is_worse_is_not_kept_and_the_one_before_stays(
+    tmp_path: Path, corpus: Path
+) -> None:
+    with opened(tmp_path) as rag:
+        rag.ingest(corpus)
+        worse = rag.calibrate(CERTAIN)
+        assert (worse.error_before, worse.better, worse.matched) == (0.0, False, 12)
+        assert rag.calibrated is None
+        kept = rag.calibrate(JUDGED)
+        assert kept.better
+        assert not rag.calibrate(CERTAIN).better
+        assert rag.calibrated == load(tmp_path / "index") == kept
+    assert remove(tmp_path / "index")
+    assert not remove(tmp_path / "index")
 
 
 def test_a_wanted_precision_needs_a_calibration_of_this_reranker(tmp_path: Path, corpus: Path) -> None:

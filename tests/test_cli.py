@@ -157,25 +157,59 @@ def test_help_of_every_command_has_an_example_or_says_what_it_does() -> None:
         assert command in done.stdout
 
 
+@pytest.mark.parametrize("command", ["search", "ask"])
+def test_a_filter_that_lets_nothing_through_is_named(indexed: Path, command: str) -> None:
+    typed = crossrag(command, "When does it open?", "--where", "year=2024", folder=indexed)
+    assert typed.returncode == 0
+    assert "note: Nothing was found that the filter lets through" in typed.stderr
+    assert """numbers want JSON: --where '{"year": 2024}'""" in typed.stderr
+    text = crossrag(command, "When does it open?", "--where", "team=blue", "--json", folder=indexed)
+    assert "JSON" not in text.stderr
+    assert "Nothing was found that the filter lets through" in text.stdout
+
+
+JUDGED = (
+    ("How do I restore a backup?", "backup.md"),
+    ("When is a backup written?", "backup.md"),
+    ("What do I stop before I restore a backup?", "backup.md"),
+    ("Which command brings a backup back?", "backup.md"),
+    ("Which animal is the largest?", "whales.txt"),
+    ("Are whales mammals?", "whales.txt"),
+    ("What is a blue whale?", "whales.txt"),
+    ("What lived on Earth?", "whales.txt"),
+    ("When does the office open?", "office.html"),
+    ("When does the office close?", "office.html"),
+    ("Is the office open at nine in the morning?", "office.html"),
+    ("Is anybody in the office at eight?", "office.html"),
+)
+
+
 def test_calibrate_makes_a_threshold_out_of_a_wish(indexed: Path) -> None:
     wish = ("ask", "How do I restore a backup?", "--set", "reranking.threshold=precision>=0.9")
     before = crossrag(*wish, folder=indexed)
     assert before.returncode == 7
     assert "crossrag calibrate" in before.stderr
-    judged = (
-        ("How do I restore a backup?", "backup.md"),
-        ("Which animal is the largest?", "whales.txt"),
-        ("When does the office open?", "office.html"),
-    )
-    lines = [json.dumps({"question": question, "source": source}) for question, source in judged]
+    lines = [json.dumps({"question": question, "source": source}) for question, source in JUDGED]
+    (indexed / "few.jsonl").write_text("\n".join(lines[:3]), encoding="utf-8")
+    few = crossrag("calibrate", "few.jsonl", folder=indexed)
+    assert few.returncode == 2
+    assert "Of 3 questions 3 have a relevant place" in few.stderr
     (indexed / "judged.jsonl").write_text("\n".join(lines), encoding="utf-8")
     done = crossrag("calibrate", "judged.jsonl", folder=indexed)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("3 questions")
+    assert done.stdout.startswith("12 questions")
+    assert "warning: 12 questions are few" in done.stderr
+    status = crossrag("status", folder=indexed)
+    assert "a calibration of 12 questions is in force; `crossrag calibrate --remove`" in status.stdout
     after = crossrag(*wish, folder=indexed)
     assert after.returncode == 0, after.stderr
     assert "restore command. [1]" in after.stdout
-    (indexed / ".crossrag" / "calibration.json").unlink()
+    assert "calibration.json" in crossrag("calibrate", "--remove", folder=indexed).stdout
+    assert not (indexed / ".crossrag" / "calibration.json").exists()
+    assert "There is no calibration at" in crossrag("calibrate", "--remove", folder=indexed).stdout
+    assert "calibration" not in crossrag("status", folder=indexed).stdout
+    for arguments in ((), ("judged.jsonl", "--remove")):
+        assert crossrag("calibrate", *arguments, folder=indexed).returncode == 2
 
 
 def test_train_says_what_is_missing(indexed: Path) -> None:

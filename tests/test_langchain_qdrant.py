@@ -378,8 +378,8 @@ def test_it_is_measured_and_calibrated(server: FakeQdrant, tmp_path: Path) -> No
         judged = [
             Judgement(question=question, source=name)
             for name, questions in {
-                "restore.txt": (QUESTION, "restore command"),
-                "whales.txt": ("What are whales?", "mammals"),
+                "restore.txt": (QUESTION, "restore command", "restore", "backup", "stop the service"),
+                "whales.txt": ("What are whales?", "mammals", "whales", "blue whale", "animal"),
             }.items()
             for question in questions
         ]

@@ -53,6 +53,7 @@ def test_verify_finds_and_repair_mends(rag: Rag, docs: Path) -> None:
     ]
     repaired = maintenance.repair(rag.index)
     assert (len(repaired.found), repaired.rewritten, repaired.failed) == (3, 2, ())
+    assert (repaired.removed, repaired.manifest_lost) == (1, False)
     assert digest(rag) == before
 
 

@@ -72,6 +72,37 @@ def test_verify_tells_by_its_exit_code_and_repair_mends(indexed: Path) -> None:
     assert crossrag("verify", "--vectors", folder=indexed).stdout == whole.stdout
 
 
+def test_a_lost_manifest_is_brought_back_by_an_ingestion(indexed: Path) -> None:
+    lost = ("--index", "lost")
+    assert crossrag("ingest", "docs", *lost, folder=indexed).returncode == 0
+    for file in (indexed / "lost").glob("manifest.sqlite*"):
+        file.unlink()
+    differs = crossrag("verify", *lost, folder=indexed)
+    assert differs.returncode == 9
+    assert "orphaned   docs/whales.txt" in differs.stdout
+    assert "differ: the manifest knows no document: `crossrag ingest PATH` brings back" in differs.stdout
+    assert "crossrag repair" not in differs.stdout
+    repaired = crossrag("repair", *lost, folder=indexed)
+    assert "chunks of 2 orphaned documents removed" in repaired.stdout
+    assert "`crossrag ingest PATH` brings back" in repaired.stderr
+    assert crossrag("ingest", "docs", *lost, folder=indexed).returncode == 0
+    assert crossrag("verify", *lost, folder=indexed).returncode == 0
+    shutil.rmtree(indexed / "lost")
+
+
+def test_a_damaged_store_names_what_builds_it_anew(indexed: Path) -> None:
+    damaged = ("--index", "damaged")
+    assert crossrag("ingest", "docs", *damaged, folder=indexed).returncode == 0
+    for file in (indexed / "damaged").rglob("segments/*/segment.json"):
+        file.write_bytes(b"{")
+    refused = crossrag("search", "whale", *damaged, folder=indexed)
+    assert refused.returncode == 3
+    assert "a file of the index is damaged: `crossrag ingest --rebuild PATH` builds it anew" in refused.stderr
+    assert crossrag("ingest", "--rebuild", "docs", *damaged, folder=indexed).returncode == 0
+    assert "docs/whales.txt" in crossrag("search", "whale", *damaged, folder=indexed).stdout
+    shutil.rmtree(indexed / "damaged")
+
+
 def test_export_import_reindex_delete(indexed: Path) -> None:
     assert crossrag("export", "out.crossrag", folder=indexed).stdout.startswith(
         "2 documents, 2 chunks exported"
@@ -83,6 +114,13 @@ def test_export_import_reindex_delete(indexed: Path) -> None:
         "reindex", "--index", "other", "--set", "chunking.size=300", "--json", folder=indexed
     )
     assert json.loads(reindexed.stdout)["added"] == 2
+    refused = crossrag("search", "whale", "--index", "other", folder=indexed)
+    assert refused.returncode == 7
+    assert "from the same files with `crossrag reindex`" in refused.stderr
+    assert "Put this into crossrag.toml:\n\n[chunking]\nsize = 300\n" in reindexed.stderr
+    (indexed / "said.toml").write_text(reindexed.stderr.partition("toml:\n")[2], encoding="utf-8")
+    kept = crossrag("search", "whale", "-k1", "--index", "other", "--config", "said.toml", folder=indexed)
+    assert "docs/whales.txt" in kept.stdout
     found = crossrag(
         "search", "whale", "-k1", "--index", "other", "--set", "chunking.size=300", folder=indexed
     )

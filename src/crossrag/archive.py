@@ -61,7 +61,11 @@ def export(index: Index, target: Path, *, progress: Callable[[int, int], None] =
         index: It must exist; what a run left unfinished is not exported.
         target: The file; one that is there is replaced.
         progress: Called with the number of chunks written and of all.
+
+    Raises:
+        UsageError: The target is a folder, or its folder does not exist.
     """
+    _check_target(target)
     with index.only_writer():
         entries = list(index.manifest.entries().values())
         current = {(entry.id, entry.generation) for entry in entries}
@@ -80,6 +84,15 @@ def export(index: Index, target: Path, *, progress: Callable[[int, int], None] =
         finally:
             temporary.unlink(missing_ok=True)
     return contents
+
+
+def _check_target(target: Path) -> None:
+    if target.is_dir():
+        raise UsageError(
+            f"{target} is a folder", hint=f"Name the file to write, such as {target / 'backup.crossrag'}"
+        )
+    if not target.parent.is_dir():
+        raise UsageError(f"The folder {target.parent} does not exist", hint="Make it first, or name another")
 
 
 def load(index: Index, source: Path, *, progress: Callable[[int, int], None] = lambda *_: None) -> Contents:

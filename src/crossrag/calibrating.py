@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from .types import Candidate, Chunk
 
 FILE_NAME = "calibration.json"
+FEWEST = 10
+"""Questions with a found relevant place; what is read off fewer is chance."""
+FEW = 50
+"""Below it thresholds say more of these questions than of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,16 @@ class Calibrated:
     error_before: float
     error_after: float
 
+    @property
+    def matched(self) -> int:
+        """Questions that say what a relevant passage scores."""
+        return self.questions - self.unmatched
+
+    @property
+    def better(self) -> bool:
+        """Whether it is worth keeping: no worse than the model's own probabilities, on the same passages."""
+        return self.error_after <= self.error_before
+
     def save(self, folder: Path) -> None:
         """Write it beside the index, in one step."""
         folder.mkdir(parents=True, exist_ok=True)  # of a collection on a server there may be nothing here yet
@@ -81,8 +95,29 @@ def load(folder: Path) -> Calibrated | None:
         return Calibrated(**row)
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(
-            f"{path} is damaged: {error}", hint="Delete it and run `crossrag calibrate` again"
+            f"{path} is damaged: {error}",
+            hint="Delete it by `crossrag calibrate --remove`, then calibrate again",
         ) from None
+
+
+def remove(folder: Path) -> bool:
+    """Delete what `save` wrote, damaged or not; whether there was one."""
+    path = folder / FILE_NAME
+    if not path.is_file():
+        return False
+    path.unlink()
+    return True
+
+
+def check_enough(matched: int, *, asked: int, fewest: int = FEWEST) -> None:
+    """Raise UsageError where so few questions have a found relevant place that nothing can be read off."""
+    if matched >= fewest:
+        return
+    raise UsageError(
+        f"Of {asked} questions {matched} have a relevant place that the search finds, and {fewest} are the"
+        " least to calibrate with; nothing was kept",
+        hint=f"Judge more, {FEW} are a good start; check source and quote of those that were not found",
+    )
 
 
 def read_judgements(path: Path) -> list[Judgement]:
@@ -92,7 +127,8 @@ def read_judgements(path: Path) -> list[Judgement]:
         UsageError: The file is missing or a line is broken; the message names the line.
     """
     if not path.is_file():
-        raise UsageError(f"{path} does not exist", hint="Name a file of judgements, one JSON object per line")
+        wrong = "is a folder" if path.is_dir() else "does not exist"
+        raise UsageError(f"{path} {wrong}", hint="Name a file of judgements, one JSON object per line")
     found = []
     # As bytes: a text may hold characters that str.splitlines breaks lines at, and a line may be no UTF-8.
     for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
@@ -121,6 +157,7 @@ def calibrate(
     judgements: Mapping[str, Sequence[Judgement]],
     *,
     scorers: tuple[str, ...],
+    fewest: int = FEWEST,
 ) -> Calibrated:
     """Fit probabilities and operating points to what was ranked for the judged questions.
 
@@ -128,14 +165,17 @@ def calibrate(
         ranked: Reranked candidates per question.
         judgements: What is relevant, per question.
         scorers: Fingerprints of what made the logits.
+        fewest: Least number of questions of which a relevant place was found.
 
     Raises:
-        UsageError: There are too few pairs, or relevant passages do not score higher.
+        UsageError: There are too few questions or pairs, or relevant passages do not score higher.
     """
     marked = {
         question: [(candidate, answers(judgements[question], candidate.chunk)) for candidate in candidates]
         for question, candidates in ranked.items()
     }
+    matched = sum(any(label for _, label in pairs) for pairs in marked.values())
+    check_enough(matched, asked=len(ranked), fewest=fewest)
     scored = [pair for pairs in marked.values() for pair in pairs if pair[0].scores.logit is not None]
     relevant = [label for _, label in scored]
     logits = [candidate.scores.logit or 0.0 for candidate, _ in scored]
@@ -149,7 +189,7 @@ def calibrate(
         questions=len(ranked),
         pairs=len(scored),
         relevant=sum(relevant),
-        unmatched=sum(not any(label for _, label in pairs) for pairs in marked.values()),
+        unmatched=len(ranked) - matched,
         error_before=calibration_error(before, relevant),
         error_after=calibration_error(after, relevant),
     )
@@ -187,12 +227,16 @@ def _thinned(points: list[Operating], most: int = 400) -> list[Operating]:
 def _judgement(line: bytes, where: str) -> Judgement:
     try:
         row: Any = json.loads(line)
+        if not isinstance(row, dict):
+            raise TypeError("it is no JSON object")
+        if missing := [name for name in ("question", "source") if name not in row]:
+            raise ValueError(f"{' and '.join(missing)} missing")
         question, source, quote = row["question"], row["source"], row.get("quote", "")
         if not all(isinstance(value, str) for value in (question, source, quote)):
             raise TypeError("question, source and quote are texts")
         if not (question.strip() and source.strip()):
             raise ValueError("question and source must not be empty")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise UsageError(
             f"{where}: {error}", hint='Write {"question": "…", "source": "…", "quote": "…"}'
         ) from None

@@ -31,6 +31,10 @@ class Repaired:
     found: tuple[Difference, ...]
     rewritten: int
     """Documents that were read and written again."""
+    removed: int
+    """Documents that had chunks which the manifest did not know: those chunks are gone."""
+    manifest_lost: bool
+    """The manifest knew no document: only an ingestion of their folders brings them back."""
     failed: tuple[Failure, ...]
     """Documents that could not be: they are as damaged as they were."""
 
@@ -52,7 +56,8 @@ def repair(index: Index, *, progress: Callable[[Progress], None] = lambda _: Non
         IndexMissingError: There is no index.
     """
     with index.only_writer():
-        found = verifying.verify(index.store, index.manifest, vectors=True).differences
+        verdict = verifying.verify(index.store, index.manifest, vectors=True)
+        found = verdict.differences
         indexer = index.indexer()
         indexer.recover()
         known = index.manifest.entries()
@@ -69,7 +74,13 @@ def repair(index: Index, *, progress: Callable[[Progress], None] = lambda _: Non
         plan = planning.compare(wanted, {}, gone=(), recipe=index.recipe, largest=largest)
         anew = [_anew(change, known[change.file.document_id]) for change in plan.changes]
         report = indexer.run(replace(plan, changes=tuple(anew)), progress=progress)
-    return Repaired(found=found, rewritten=report.updated, failed=(*report.failed, *report.skipped))
+    return Repaired(
+        found=found,
+        rewritten=report.updated,
+        removed=len({one.document_id for one in found if one.kind == "orphaned"}),
+        manifest_lost=verdict.manifest_lost,
+        failed=(*report.failed, *report.skipped),
+    )
 
 
 def delete(index: Index, sources: Sequence[str]) -> list[str]:

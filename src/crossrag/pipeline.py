@@ -270,25 +270,28 @@ class Rag:
         *,
         progress: Callable[[int, int], None] = lambda *_: None,
     ) -> calibrating.Calibrated:
-        """Fit relevance to judged questions and keep it beside the index; later answers use it.
+        """Fit relevance to judged questions; what is `better` is kept beside the index for later answers.
 
         Args:
             judgements: From `calibrating.read_judgements`, or made by hand.
             progress: Called with the number of questions done and of all.
 
         Raises:
-            UsageError: There is no reranker, or too few pairs of either kind.
+            UsageError: There is no reranker, or too few questions or pairs of either kind.
             ModelError: The reranker failed on a question.
         """
         if self.reranker is None:
             raise UsageError("There is no reranker to calibrate", hint="Set reranking.model")
         grouped = calibrating.by_question(judgements)
+        # Before the time is spent: more than these cannot be found.
+        calibrating.check_enough(len(grouped), asked=len(grouped))
         # The reranker's own relevance is what is to be mended, whatever an earlier calibration says.
         self.__dict__["calibrated"] = None
         try:
             ranked = searching.read_whole(self, list(grouped), progress=progress)
             found = calibrating.calibrate(ranked, grouped, scorers=self._scorers())
-            found.save(self.settings.index.path)
+            if found.better:
+                found.save(self.settings.index.path)
             return found
         finally:
             del self.__dict__["calibrated"]

@@ -135,7 +135,7 @@ def rank(  # noqa: PLR0913 - what a ranking depends on
         query=prepared.query,
         candidates=reranked.candidates,
         degraded=_once(prepared.degraded, found.degraded, reranked.degraded),
-        notices=_once(prepared.notices, found.notices, reranked.notices),
+        notices=_once(prepared.notices, found.notices, reranked.notices, _emptied(found, where)),
         timings=clock.laps,
         expansions=found.expansions,
         counts=found.counts | {"read": len(relevances), "relevant": relevant},
@@ -166,6 +166,11 @@ def read_whole(
             )
         ranked[question] = ranking.candidates
     return ranked
+
+
+def _emptied(found: _Found, where: Where | None) -> tuple[str, ...]:
+    """A filter is the likely reason where nothing was found, and is easily forgotten."""
+    return () if found.candidates or not where else ("Nothing was found that the filter lets through",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,11 @@ class Verdict:
         """Whether the store holds what the manifest says, no more and no less."""
         return not self.differences
 
+    @property
+    def manifest_lost(self) -> bool:
+        """Whether the manifest knows nothing of what is there, as where its file was deleted."""
+        return not self.documents and any(one.kind == "orphaned" for one in self.differences)
+
 
 @dataclass(slots=True)
 class _Seen:

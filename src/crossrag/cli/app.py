@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crossrag.errors import CrossragError, UsageError
+from crossrag.errors import CrossragError
 
-from . import adopting, conformance, evaluate, ingestion, serving, show, upkeep
+from . import adopting, conformance, evaluate, ingestion, narrowing, serving, show, upkeep
 from . import doctor as checks
 from .options import (
     ConfigOption,
@@ -25,11 +25,14 @@ from .options import (
     opened,
 )
 
+if TYPE_CHECKING:
+    from crossrag.types import Answer
+
 app = typer.Typer(
     name="crossrag",
     help="Answers from your own documents: wide search, a cross-encoder that reads, checked citations.",
     epilog="Exit codes: 0 ok, 1 unexpected, 2 usage, 3 index, 4 model, 5 language model, "
-    "6 some files failed, 7 settings, 8 model refused, 9 index differs, 130 interrupted.",
+    "6 some files failed, 7 settings, 8 model or calibration refused, 9 index differs, 130 interrupted.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -44,7 +47,6 @@ app.add_typer(config_app, name="config")
 
 
 INTERRUPTED = 130
-_NUMBERS = {"page", "chunk_id", "chunk_length", "start", "end"}
 
 
 @app.callback()
@@ -135,8 +137,10 @@ def search(
 ) -> None:
     """Find the most relevant passages."""
     with opened(index, config, settings) as rag:
-        ranking = rag.search(query, top_k=top_k, where=_where(where))
+        ranking = rag.search(query, top_k=top_k, where=narrowing.read(where))
     show.ranking(ranking, explain=explain, as_json=as_json)
+    if not ranking.candidates:
+        narrowing.suggest(where)
 
 
 @app.command(epilog="Example: crossrag ask 'How do I restore a backup?' --show-context")
@@ -154,14 +158,18 @@ def ask(
     """Answer a question from the documents, with citations, or say that they do not contain it."""
     with opened(index, config, settings) as rag:
         if as_json:
-            show.answer_json(rag.ask(question, where=_where(where), deadline=deadline))
+            answer: Answer | None
+            answer = whole = rag.ask(question, where=narrowing.read(where), deadline=deadline)
+            show.answer_json(whole)
         else:
-            events = rag.stream(question, where=_where(where), deadline=deadline)
-            show.answer_stream(events, context=show_context, explaining=rag if explain else None)
-            if rag.settings.generator.model == "extractive":
-                show.hint_once(
-                    "Quoted from the documents. For answers in prose: --set generator.model=openai:MODEL"
-                )
+            events = rag.stream(question, where=narrowing.read(where), deadline=deadline)
+            answer = show.answer_stream(events, context=show_context, explaining=rag if explain else None)
+        if answer is not None and not answer.ranking.candidates:
+            narrowing.suggest(where)
+        elif not as_json and rag.settings.generator.model == "extractive":
+            show.hint_once(
+                "Quoted from the documents. For answers in prose: --set generator.model=openai:MODEL"
+            )
 
 
 @app.command(epilog="Example: crossrag chat, then: How do I restore a backup?")
@@ -176,7 +184,7 @@ def chat(
     from .chat import talk_over
 
     with opened(index, config, settings) as rag:
-        talk_over(rag, where=_where(where), deadline=deadline)
+        talk_over(rag, where=narrowing.read(where), deadline=deadline)
 
 
 @app.command(
@@ -184,19 +192,24 @@ def chat(
 )
 def calibrate(
     judgements: Annotated[
-        Path,
+        Path | None,
         typer.Argument(help='JSON Lines: {"question": …, "source": …, "quote": …}, one relevant place each.'),
-    ],
+    ] = None,
     index: IndexOption = None,
     config: ConfigOption = None,
     settings: SetOption = None,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Delete the calibration that lies beside the index.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit relevance to judged questions about this index, and say what each threshold is worth."""
+    """Fit relevance to 10 judged questions or more, say what thresholds are worth; worse is refused (8)."""
     from . import learn
 
     with opened(index, config, settings) as rag:
-        learn.calibrate(rag, judgements, as_json=as_json)
+        code = learn.calibrate(rag, judgements, remove=remove, as_json=as_json)
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command(epilog="Example: crossrag train --judgements judged.jsonl --out models/ours")
@@ -325,29 +338,3 @@ def _fail_usage(error: Any) -> None:
     where = f" See `{context.command_path} --help`." if context else ""
     show.error(text.rstrip(".") + "." + where)
     sys.exit(int(getattr(error, "exit_code", 2)))
-
-
-def _where(texts: list[str] | None) -> dict[str, Any]:
-    """Filters given together hold together; a repeated KEY=VALUE names an alternative."""
-    from crossrag.filters import read_json
-
-    pairs: dict[str, list[Any]] = {}
-    written = []
-    for text in texts or []:
-        if text.lstrip().startswith("{"):
-            written.append(read_json(text))
-            continue
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(
-                f"--where {text!r} is neither KEY=VALUE nor JSON",
-                hint='Examples: --where source=guide/backup.md, --where \'{"year": {"gte": 2020}}\'',
-            )
-        if key in _NUMBERS and not value.isdecimal():
-            raise UsageError(
-                f"--where {key} takes a number, got {value!r}", hint=f"Example: --where {key}=12"
-            )
-        # What crossrag itself stores as a number is compared as one.
-        pairs.setdefault(key, []).append(int(value) if key in _NUMBERS else value)
-    filters = [pairs, *written] if pairs else written
-    return filters[0] if len(filters) == 1 else {"and": filters} if filters else {}

@@ -39,7 +39,8 @@ def status(rag: Rag) -> dict[str, Any]:
     if rag.settings.store == assembly.ADOPTED:
         # Nobody knows which passages belong together: each is a document of its own.
         counts = dict.fromkeys(("documents", "chunks", "chunks_in_store"), chunks_in_store)
-        return {"index": assembly.place(rag.settings), **counts, "bytes": 0, "sources": []}
+        rest: dict[str, Any] = {"bytes": 0, "calibration": _calibration(rag), "sources": []}
+        return {"index": assembly.place(rag.settings), **counts, **rest}
     documents = rag.documents()
     return {
         "index": assembly.place(rag.settings),
@@ -47,8 +48,18 @@ def status(rag: Rag) -> dict[str, Any]:
         "chunks": sum(document.chunks for document in documents),
         "chunks_in_store": chunks_in_store,
         "bytes": sum(_on_disk(file) for file in path.rglob("*") if file.is_file()),
+        "calibration": _calibration(rag),
         "sources": [{"source": document.source, "chunks": document.chunks} for document in documents],
     }
+
+
+def _calibration(rag: Rag) -> dict[str, Any] | None:
+    """What lies beside the index, and whether it is of these models; None where nothing does."""
+    from crossrag import calibrating
+
+    found = calibrating.load(rag.settings.index.path)
+    # Only then: to tell whose it is, the models are loaded.
+    return None if found is None else {"questions": found.matched, "in_force": rag.calibrated is not None}
 
 
 def _on_disk(file: Path) -> int:

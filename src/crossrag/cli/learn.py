@@ -22,19 +22,28 @@ if TYPE_CHECKING:
 
 
 REFUSED = 8
-"""Exit code of a training whose model was not better."""
+"""Exit code of a training whose model, or a calibration whose error, was not better."""
 
 
-def calibrate(rag: Rag, path: Path, *, as_json: bool) -> None:
-    """Fit, store, and say what the thresholds are worth."""
-    from crossrag.calibrating import read_judgements
+def calibrate(rag: Rag, path: Path | None, *, remove: bool, as_json: bool) -> int:
+    """Fit, keep what is better, and say what the thresholds are worth; or remove it. The exit code."""
+    from crossrag.calibrating import FEW, read_judgements
+
+    if remove == (path is not None):
+        raise UsageError(
+            "Both judgements and --remove" if remove else "No judgements to calibrate with",
+            hint="Give a file of judgements, or --remove alone",
+        )
+    if path is None:
+        _remove_calibration(rag, as_json=as_json)
+        return 0
 
     judgements = read_judgements(path)
     with show.counting("asking") as progress:
         found = rag.calibrate(judgements, progress=progress)
     if as_json:
-        show.to_json(asdict(found))
-        return
+        show.to_json(asdict(found) | {"kept": found.better})
+        return 0 if found.better else REFUSED
     print(
         f"{found.questions} questions, {found.pairs} passages read, {found.relevant} of them relevant.\n"
         f"Expected calibration error {found.error_before:.3f} -> {found.error_after:.3f}.\n"
@@ -47,7 +56,34 @@ def calibrate(rag: Rag, path: Path, *, as_json: bool) -> None:
     print("threshold  precision  recall")
     for point in _spread(found.points):
         print(f"{point.threshold:9.3f}  {point.precision:9.2f}  {point.recall:6.2f}")
-    show.talk("Kept beside the index. Now --set reranking.threshold='precision>=0.9' can be resolved.")
+    if found.matched < FEW:
+        show.talk(
+            f"warning: {found.matched} questions are few. The thresholds are measured on the same questions"
+            f" that they are made of: on others expect less. {FEW} or more are a good start."
+        )
+    if not found.better:
+        show.talk(
+            "Refused: the calibration error would grow. Nothing was kept, what was in force before still is."
+        )
+        return REFUSED
+    show.talk(
+        "Kept beside the index; `crossrag calibrate --remove` undoes it."
+        " Now --set reranking.threshold='precision>=0.9' can be resolved."
+    )
+    return 0
+
+
+def _remove_calibration(rag: Rag, *, as_json: bool) -> None:
+    from crossrag.calibrating import FILE_NAME, remove
+
+    folder = rag.settings.index.path
+    removed = remove(folder)
+    if as_json:
+        show.to_json({"removed": removed})
+    elif removed:
+        print(f"Removed {folder / FILE_NAME}: relevance is the model's own again.")
+    else:
+        print(f"There is no calibration at {folder}: nothing to remove.")
 
 
 def train(

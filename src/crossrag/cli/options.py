@@ -23,7 +23,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on std
 TopKOption = Annotated[int | None, typer.Option("--top-k", "-k", min=1, help="How many passages.")]
 WhereOption = Annotated[
     list[str] | None,
-    typer.Option("--where", metavar="KEY=VALUE|JSON", help="Only chunks whose metadata says so."),
+    typer.Option(
+        "--where",
+        metavar="KEY=VALUE|JSON",
+        help="Only chunks whose metadata says so. VALUE is text; numbers want JSON: '{\"year\": 2024}'.",
+    ),
 ]
 DeadlineOption = Annotated[
     float | None, typer.Option("--deadline", metavar="SECONDS", min=0.001, help="Time for the whole.")

@@ -166,8 +166,9 @@ def answer_json(answer: Answer) -> None:
     to_json(asdict(answer))
 
 
-def answer_stream(events: Iterable[Any], *, context: bool, explaining: Rag | None = None) -> None:
-    """Text as it comes, then the sources it cites, and the whole path where it is to be explained."""
+def answer_stream(events: Iterable[Any], *, context: bool, explaining: Rag | None = None) -> Answer | None:
+    """Text as it comes, the sources it cites, and the whole path if it is to be explained; the answer."""
+    answer = None
     for event in events:
         if isinstance(event, Retrieved) and context:
             _context(event.context)
@@ -175,10 +176,12 @@ def answer_stream(events: Iterable[Any], *, context: bool, explaining: Rag | Non
             print(event.text, end="", flush=True)
         elif isinstance(event, Done):
             print()
-            _sources(event.answer)
+            answer = event.answer
+            _sources(answer)
             if explaining is not None:
                 print()
-                explained(event.answer, explaining)
+                explained(answer, explaining)
+    return answer
 
 
 def status(found: dict[str, Any], *, as_json: bool) -> None:
@@ -188,6 +191,10 @@ def status(found: dict[str, Any], *, as_json: bool) -> None:
         return
     size = f"{found['bytes'] / 1e6:.1f} MB"
     print(f"{found['index']}: {found['documents']} documents, {found['chunks']} chunks, {size}")
+    if calibration := found["calibration"]:
+        said = "in force" if calibration["in_force"] else "not used, it was made with other models"
+        made = f"a calibration of {calibration['questions']} questions is {said}"
+        print(f"{made}; `crossrag calibrate --remove` undoes it")
     for row in found["sources"]:
         print(f"{row['chunks']:>7}  {row['source']}")
     if found["chunks"] != found["chunks_in_store"]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,11 +14,13 @@ from .options import ConfigOption, IndexOption, JsonOption, SetOption, opened
 
 if TYPE_CHECKING:
     from crossrag.archive import Contents
+    from crossrag.config import Settings
     from crossrag.verifying import Difference
 
 _SHOWN = 20
 DIFFERS = 9
 """Exit code: the index is not what its manifest says."""
+_BRINGS_BACK = "the manifest knows no document: `crossrag ingest PATH` brings back those of a file or folder"
 
 
 def register(app: typer.Typer) -> None:
@@ -48,7 +51,8 @@ def verify(
         show.to_json(asdict(verdict))
     else:
         _differences(verdict.differences)
-        agreed = "agree" if verdict.agrees else "differ: run `crossrag repair`"
+        advice = _BRINGS_BACK if verdict.manifest_lost else "run `crossrag repair`"
+        agreed = "agree" if verdict.agrees else f"differ: {advice}"
         print(f"{verdict.documents} documents, {verdict.chunks} chunks: manifest and store {agreed}")
         if verdict.digest:
             print(f"digest {verdict.digest}")
@@ -72,6 +76,10 @@ def repair(
     else:
         _differences(done.found)
         print(f"{len(done.found)} differences found, {done.rewritten} documents written again")
+        if done.removed:
+            print(f"chunks of {done.removed} orphaned documents removed")
+        if done.manifest_lost:
+            show.talk(f"The index is empty now, as {_BRINGS_BACK}.")
         for failure in done.failed:
             show.talk(f"cannot be mended: {failure.source}: {failure.reason}")
     if done.failed:
@@ -116,7 +124,8 @@ def reindex(
         report = maintenance.reindex(rag.index, drop_missing=drop_missing, progress=progress)
     show.report(report, as_json=as_json)
     if settings:
-        show.talk("Keep what --set changed in crossrag.toml: with other settings the index is refused.")
+        show.talk("With other settings the index is refused from now on. Put this into crossrag.toml:\n")
+        show.talk(_as_toml(rag.settings, settings))
 
 
 def export(
@@ -147,6 +156,28 @@ def import_(
     with opened(index, config, settings) as rag, show.counting("chunks") as count:
         contents = archive.load(rag.index, source, progress=count)
     _contents(contents, "imported from", source, as_json=as_json)
+
+
+def _as_toml(settings: Settings, pairs: list[str]) -> str:
+    """What `--set` changed, as lines of a settings file."""
+    lines: dict[str, dict[str, str]] = {}
+    for name in (pair.partition("=")[0] for pair in pairs):
+        section, _, key = name.partition(".")
+        value = getattr(getattr(settings, section), key)
+        if value is not None:  # which TOML has no word for, and is the default where it is allowed
+            lines.setdefault(section, {})[key] = _toml_value(value)
+    return "\n\n".join(
+        "\n".join([f"[{section}]", *(f"{key} = {value}" for key, value in of_section.items())])
+        for section, of_section in lines.items()
+    )
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    if isinstance(value, (bool, int, float)):
+        return str(value).lower()
+    return json.dumps(str(value), ensure_ascii=False)  # secrets stay masked
 
 
 def _contents(contents: Contents, verb: str, place: Path, *, as_json: bool) -> None:

@@ -148,7 +148,8 @@ class Shard:
                 ) from None
             raise StoreError(
                 f"Could not {verb} the index at {self._path}: {str(error)[:300]}",
-                hint="Check free space and permissions there, then run the same command again",
+                hint="Check free space and permissions there, and run the same command again. If it stays so,"
+                " a file of the index is damaged: `crossrag ingest --rebuild PATH` builds it anew",
             ) from error
 
 

@@ -207,7 +207,8 @@ def check_fingerprint(stored: Mapping[str, Any], expected: Mapping[str, str], pl
         changes = "; ".join(f"{part}: {stored.get(part)} -> {expected.get(part)}" for part in differing)
         raise FingerprintError(
             f"The index at {place} was built with other settings ({changes})",
-            hint="Restore the setting, or build the index anew with `crossrag ingest --rebuild PATH`",
+            hint="Restore the setting, or build the index anew from the same files with `crossrag reindex`,"
+            " or from PATH with `crossrag ingest --rebuild PATH`",
         )
 
 
