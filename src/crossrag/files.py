@@ -128,6 +128,11 @@ def locate(document_id: str) -> Path:
     return Path(_WRITTEN_OUT.sub(lambda code: chr(int(code[1], 16)), document_id))
 
 
+def is_there(document_id: str) -> bool:
+    """Whether a document's file can be seen now."""
+    return os.path.exists(locate(document_id))  # noqa: PTH110 - Path.exists raises where it cannot be looked at
+
+
 def is_below(document_id: str, places: Collection[str]) -> bool:
     """Whether a document is one of the places, which are identities, or in one of them."""
     if document_id in places:

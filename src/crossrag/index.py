@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -143,7 +144,7 @@ class Index:
         progress: Callable[[Progress], None] = _silent,
     ) -> Plan:
         """What `ingest` would do; writes nothing, and needs no index."""
-        roots = _existing(roots)
+        named, roots = roots, _existing(roots)
         found = self._collected(roots, selection)
         known = self.manifest.entries() if self._pair.manifest_file.is_file() else {}
         wanted = {file.document_id for file in found.files}
@@ -164,6 +165,9 @@ class Index:
                 indexing.Progress(stage="comparing", done=done, total=total, source=source)
             ),
         )
+        if selection.named and not found.files:
+            held = len(plan.still_there)
+            self._refuse_choice(selection, named, held=held, new=not (known or found.skipped or found.failed))
         return plan.with_found(found)
 
     def ingest(
@@ -179,8 +183,11 @@ class Index:
         """Make the index equal to the files under `roots`; see `Rag.ingest`."""
         with self._turn():
             if rebuild:
-                roots = _existing(roots)
-                _refuse_nothing(self._collected(roots, selection), roots)
+                named, roots = roots, _existing(roots)
+                found = self._collected(roots, selection)
+                if selection.named and not found.files:
+                    self._refuse_choice(selection, named, held=0, new=True)
+                _refuse_nothing(found, named)
                 self._drop()
             plan = self.plan(roots, selection, progress=progress)
             if plan == Plan() and not self.manifest.entries():
@@ -295,6 +302,33 @@ class Index:
     def recipe(self) -> str:
         """Whatever a document's chunks depend on beside its file."""
         return assembly.recipe(self.settings).fingerprint
+
+    def _refuse_choice(self, selection: Selection, roots: Sequence[Path], *, held: int, new: bool) -> None:
+        """Where patterns leave no file at all, they are a slip: an index is not emptied by one.
+
+        Args:
+            selection: They are in it.
+            roots: As they were named.
+            held: Documents that would be deleted though their files are there.
+            new: Whether the index begins with nothing, and this would leave it so.
+
+        Raises:
+            UsageError: Documents would be deleted, or there would be files without the patterns.
+        """
+        places = ", ".join(map(str, roots))
+        if held:
+            raise UsageError(
+                f"{selection.named} leaves no file of {places} that can be read, and would delete all"
+                f" {held} documents that the index holds of it",
+                hint="Check the pattern; --no-prune deletes nothing, and `crossrag delete` what you name",
+            )
+        if new:
+            others = self._collected(_existing(roots), replace(selection, globs=(), exclude=()))
+            if others.files:
+                raise UsageError(
+                    f"{selection.named} leaves none of the {len(others.files)} files of {places}",
+                    hint="Check the pattern, which is compared with the path below the folder",
+                )
 
     def _collected(self, roots: Sequence[Path], selection: Selection) -> files.Found:
         """Files below the roots; no index is made of an index.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .manifest import Entry
 
 Kind = Literal["new", "changed", "renamed"]
+_NAMED = 3
+"""Documents that a notice names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,12 @@ class Selection:
     """Whether documents go whose files below the roots are not there or not chosen."""
     checksum: bool = False
     """Read every file, also those that look as they did when they were last read."""
+
+    @property
+    def named(self) -> str:
+        """The patterns as they are written in a command; empty where there are none."""
+        pairs = (*(("--glob", one) for one in self.globs), *(("--exclude", one) for one in self.exclude))
+        return " ".join(f"{option} {pattern!r}" for option, pattern in pairs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +80,19 @@ class Plan:
     def with_found(self, found: files.Found) -> Plan:
         """The same, with the files that are left out, and what else is to be said."""
         failed = (*found.failed, *self.failed)
-        return replace(self, skipped=found.skipped, failed=failed, notices=found.notices)
+        notices = (*found.notices, *_told_of(self.still_there))
+        return replace(self, skipped=found.skipped, failed=failed, notices=notices)
 
     @property
     def deleted(self) -> tuple[Entry, ...]:
         """What is gone and was not renamed."""
         kept = {change.twin.id for change in self.changes if change.kind == "renamed" and change.twin}
         return tuple(entry for entry in self.gone if entry.id not in kept)
+
+    @property
+    def still_there(self) -> tuple[Entry, ...]:
+        """What is deleted though its file is there, since that is not chosen."""
+        return tuple(entry for entry in self.deleted if files.is_there(entry.id))
 
 
 def compare(
@@ -143,6 +157,16 @@ def generation(file: File, content_hash: str, recipe: str) -> str:
     # Surrogates can come from a file's name; lengths keep one part from passing for another.
     text = "".join(f"{len(part)}:{part}" for part in parts)
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
+
+
+def _told_of(left: Sequence[Entry]) -> Iterator[str]:
+    """Only `deleted` in a table does not tell a slip in a pattern from files that are gone."""
+    if left:
+        names = ", ".join(entry.source for entry in left[:_NAMED]) + (", …" if len(left) > _NAMED else "")
+        yield (
+            f"of the deleted documents, {len(left)} still have their files, which --glob, --exclude or"
+            f" .gitignore do not choose: {names}. --no-prune keeps such documents"
+        )
 
 
 class _Twins:

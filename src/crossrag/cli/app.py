@@ -16,6 +16,8 @@ from .options import (
     ConfigOption,
     DeadlineOption,
     EngineOption,
+    ExcludeOption,
+    GlobOption,
     IndexOption,
     JsonOption,
     SetOption,
@@ -71,12 +73,8 @@ def ingest(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
-    globs: Annotated[
-        list[str] | None, typer.Option("--glob", metavar="PATTERN", help="Only files like this: '*.md'.")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", metavar="PATTERN", help="No files or folders like this.")
-    ] = None,
+    globs: GlobOption = None,
+    exclude: ExcludeOption = None,
     gitignore: Annotated[
         bool, typer.Option("--gitignore/--no-gitignore", help="Leave out what .gitignore files do.")
     ] = True,
