@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from . import assembly, files, indexing, opening, places, planning
-from .errors import FingerprintError, IndexMissingError, UsageError
+from .errors import FingerprintError, IndexMissingError, StoreLockedError, UsageError
 from .planning import Plan, Selection
 from .steady import Gate, SteadySearch
 
@@ -141,12 +141,16 @@ class Index:
         roots: Sequence[Path],
         selection: Selection = _EVERYTHING,
         *,
+        rebuild: bool = False,
         progress: Callable[[Progress], None] = _silent,
     ) -> Plan:
-        """What `ingest` would do; writes nothing, and needs no index."""
+        """What `ingest` would do; changes nothing, and needs no index; see `Rag.plan`."""
         named, roots = roots, _existing(roots)
         found = self._collected(roots, selection)
-        known = self.manifest.entries() if self._pair.manifest_file.is_file() else {}
+        held = self.manifest.entries() if self._pair.manifest_file.is_file() else {}
+        if held and not rebuild:
+            self._check_made_alike()
+        known = {} if rebuild else held
         wanted = {file.document_id for file in found.files}
         prunable = known if selection.prune else ()
         within = frozenset(map(files.identify, roots))
@@ -166,9 +170,21 @@ class Index:
             ),
         )
         if selection.named and not found.files:
-            held = len(plan.still_there)
-            self._refuse_choice(selection, named, held=held, new=not (known or found.skipped or found.failed))
-        return plan.with_found(found)
+            left = len(plan.still_there)
+            self._refuse_choice(selection, named, held=left, new=not (known or found.skipped or found.failed))
+        plan = plan.with_found(found)
+        if not rebuild:
+            return plan
+        return replace(plan, gone=tuple(entry for one, entry in held.items() if one not in wanted))
+
+    def _check_made_alike(self) -> None:
+        """Open the index, which compares; where another process has it, a plan does without.
+
+        Raises:
+            FingerprintError: It was built with other settings.
+        """
+        with suppress(StoreLockedError, IndexMissingError):
+            self._pair.store(create=False)
 
     def ingest(
         self,
@@ -304,31 +320,10 @@ class Index:
         return assembly.recipe(self.settings).fingerprint
 
     def _refuse_choice(self, selection: Selection, roots: Sequence[Path], *, held: int, new: bool) -> None:
-        """Where patterns leave no file at all, they are a slip: an index is not emptied by one.
-
-        Args:
-            selection: They are in it.
-            roots: As they were named.
-            held: Documents that would be deleted though their files are there.
-            new: Whether the index begins with nothing, and this would leave it so.
-
-        Raises:
-            UsageError: Documents would be deleted, or there would be files without the patterns.
-        """
-        places = ", ".join(map(str, roots))
-        if held:
-            raise UsageError(
-                f"{selection.named} leaves no file of {places} that can be read, and would delete all"
-                f" {held} documents that the index holds of it",
-                hint="Check the pattern; --no-prune deletes nothing, and `crossrag delete` what you name",
-            )
-        if new:
-            others = self._collected(_existing(roots), replace(selection, globs=(), exclude=()))
-            if others.files:
-                raise UsageError(
-                    f"{selection.named} leaves none of the {len(others.files)} files of {places}",
-                    hint="Check the pattern, which is compared with the path below the folder",
-                )
+        """See `planning.refuse_choice`; `new` is whether nothing is in the index yet, or will be any more."""
+        everything = replace(selection, globs=(), exclude=())
+        others = len(self._collected(_existing(roots), everything).files) if new and not held else 0
+        planning.refuse_choice(selection, roots, held=held, others=others)
 
     def _collected(self, roots: Sequence[Path], selection: Selection) -> files.Found:
         """Files below the roots; no index is made of an index.

@@ -10,9 +10,12 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from . import files, loading
+from .errors import UsageError
 from .types import Failure
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .files import File, Look
     from .manifest import Entry
 
@@ -166,6 +169,32 @@ def _told_of(left: Sequence[Entry]) -> Iterator[str]:
         yield (
             f"of the deleted documents, {len(left)} still have their files, which --glob, --exclude or"
             f" .gitignore do not choose: {names}. --no-prune keeps such documents"
+        )
+
+
+def refuse_choice(selection: Selection, roots: Iterable[Path], *, held: int, others: int) -> None:
+    """Where patterns leave no file at all, they are a slip: an index is not emptied by one.
+
+    Args:
+        selection: The patterns are in it.
+        roots: As they were named.
+        held: Documents that would be deleted though their files are there.
+        others: Files that there would be without the patterns.
+
+    Raises:
+        UsageError: There are any of these.
+    """
+    below = ", ".join(map(str, roots))
+    if held:
+        raise UsageError(
+            f"{selection.named} leaves no file of {below} that can be read, and would delete all {held}"
+            " documents that the index holds of it",
+            hint="Check the pattern; --no-prune deletes nothing, and `crossrag delete` what you name",
+        )
+    if others:
+        raise UsageError(
+            f"{selection.named} leaves none of the {others} files of {below}",
+            hint="Check the pattern, which is compared with the path below the folder",
         )
 
 

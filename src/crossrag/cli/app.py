@@ -106,9 +106,12 @@ def ingest(
         prune=prune,
         checksum=checksum,
     )
+    if dry_run and watch:
+        raise UsageError("--dry-run and --watch do not go together", hint="Leave out one of them")
     with opened(index, config, settings) as rag:
         if dry_run:
-            ingestion.show_plan(rag.plan(*paths, selection=selection), as_json=as_json)
+            plan = rag.plan(*paths, selection=selection, rebuild=rebuild)
+            ingestion.show_plan(plan, as_json=as_json)
             return
         prepares = ingestion.chosen(rag.settings, engine)
         signals = ingestion.listening(rag, paths) if watch else None
