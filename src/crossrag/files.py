@@ -44,9 +44,8 @@ class Found:
     skipped: tuple[Failure, ...]
     notices: tuple[str, ...] = ()
     """What could not be used of `metadata.jsonl` and `.gitignore`, and why."""
-    failed: tuple[Failure, ...] = ()
-    unseen: frozenset[str] = frozenset()
-    """Identities of files and folders that may be there, and hold nobody knows what."""
+    failed: Mapping[str, Failure] = field(default_factory=dict)
+    """By identity: files and folders that may be there, and hold nobody knows what."""
 
 
 def collect(
@@ -99,8 +98,7 @@ def collect(
         files=tuple(chosen.values()),
         skipped=tuple(skipped.values()),
         notices=tuple(dict.fromkeys(notices)),
-        failed=tuple(failed.values()),
-        unseen=frozenset(failed),
+        failed=failed,
     )
 
 

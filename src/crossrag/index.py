@@ -160,7 +160,7 @@ class Index:
             gone=[
                 one
                 for one in prunable
-                if one not in wanted and files.is_below(one, within) and not files.is_below(one, found.unseen)
+                if one not in wanted and files.is_below(one, within) and not files.is_below(one, found.failed)
             ],
             recipe=self.recipe,
             checksum=selection.checksum,
@@ -172,7 +172,7 @@ class Index:
         if selection.named and not found.files:
             left = len(plan.still_there)
             self._refuse_choice(selection, named, held=left, new=not (known or found.skipped or found.failed))
-        plan = plan.with_found(found)
+        plan = plan.with_found(found, known)
         if not rebuild:
             return plan
         return replace(plan, gone=tuple(entry for one, entry in held.items() if one not in wanted))

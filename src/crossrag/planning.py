@@ -80,9 +80,15 @@ class Plan:
     failed: tuple[Failure, ...] = ()
     notices: tuple[str, ...] = ()
 
-    def with_found(self, found: files.Found) -> Plan:
-        """The same, with the files that are left out, and what else is to be said."""
-        failed = (*found.failed, *self.failed)
+    def with_found(self, found: files.Found, known: Collection[str]) -> Plan:
+        """The same, with the files that are left out, and what else is to be said; `known` is indexed."""
+        failed = (
+            *(
+                replace(failure, answers_still=any(files.is_below(one, (place,)) for one in known))
+                for place, failure in found.failed.items()
+            ),
+            *self.failed,
+        )
         notices = (*found.notices, *_told_of(self.still_there))
         return replace(self, skipped=found.skipped, failed=failed, notices=notices)
 
@@ -132,11 +138,13 @@ def compare(
             look = files.look(file.path)
             fresh = checksum or entry is None or entry.stamp != look.stamp
             if fresh and largest is not None and look.size > largest:
-                failed.append(_too_large(file, look, largest))
+                too_large = _too_large(file, look, largest)
+                failed.append(replace(too_large, answers_still=entry is not None))
                 continue
             content_hash = files.digest(file.path) if fresh or entry is None else entry.content_hash
         except OSError as error:
-            failed.append(Failure(source=file.source, reason=f"cannot be read: {error.strerror}"))
+            reason = f"cannot be read: {error.strerror}"
+            failed.append(Failure(source=file.source, reason=reason, answers_still=entry is not None))
             continue
         if entry is not None and entry.generation == generation(file, content_hash, recipe):
             unchanged += 1

@@ -89,7 +89,7 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     print(f"{len(rows)} to do, {plan.unchanged} unchanged; nothing was written")
     for name, failures in (("skipped", plan.skipped), ("failed", plan.failed)):
         for failure in failures:
-            show.talk(f"{name}: {failure.source}: {failure.reason}")
+            show.talk(f"{name}: {failure}")
     for notice in plan.notices:
         show.talk(f"note: {notice}")
 
