@@ -121,7 +121,9 @@ def watch(
     rag.close()
     show.talk("Watching for changes; Ctrl-C ends it.")
     waiting = _Waiting()
+    pending = 0
     for changed in signals:
+        pending += changed
         if not (changed or waiting.is_over):
             continue
         try:
@@ -136,7 +138,9 @@ def watch(
         finally:
             rag.close()
         waiting = _Waiting()
+        count, pending = pending, 0
         if report.added or report.updated or report.renamed or report.deleted or report.failed:
+            show.talk(f"{time.strftime('%H:%M:%S')}  {count} {'file' if count == 1 else 'files'} changed")
             show.report(report, as_json=as_json)
 
 

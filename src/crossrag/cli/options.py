@@ -29,7 +29,7 @@ DeadlineOption = Annotated[
     float | None, typer.Option("--deadline", metavar="SECONDS", min=0.001, help="Time for the whole.")
 ]
 EngineOption = Annotated[
-    str, typer.Option("--engine", help="local, or ray: the same work on a Ray cluster (section [ray]).")
+    str, typer.Option("--engine", help="local, or ray: the same work on a Ray cluster (section \\[ray]).")
 ]
 GlobOption = Annotated[
     list[str] | None,
