@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -182,6 +185,23 @@ JUDGED = (
     ("Is the office open at nine in the morning?", "office.html"),
     ("Is anybody in the office at eight?", "office.html"),
 )
+
+
+def test_nothing_in_a_help_is_lost_as_markup() -> None:
+    from typer.main import get_command
+
+    from crossrag.cli.app import app
+
+    def helps(command: Any) -> Iterator[str]:
+        yield command.help or ""
+        yield from (getattr(one, "help", None) or "" for one in command.params)
+        for below in getattr(command, "commands", {}).values():
+            yield from helps(below)
+
+    texts = list(helps(get_command(app)))
+    assert sum("section \\[ray]" in text for text in texts) == 1
+    assert [text for text in texts if re.search(r"(?<!\\)\[[a-z/#@]", text)] == []
+    assert "[ray]" in crossrag("ingest", "-h", folder=Path.cwd()).stdout
 
 
 def test_calibrate_makes_a_threshold_out_of_a_wish(indexed: Path) -> None:

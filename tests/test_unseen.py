@@ -82,6 +82,29 @@ def test_what_is_below_a_folder_that_cannot_be_looked_at_stays(
         assert (report.deleted, len(rag.documents())) == (1, 2)
 
 
+def test_a_failure_says_whether_an_earlier_version_is_found_still(
+    rag: Rag, docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rag.ingest(docs)
+    (docs / "sub" / "two.txt").write_bytes(b"\x00\x01" * 500)  # was good, and is no text now
+    (docs / "new.txt").write_bytes(b"\x00\x01" * 500)
+    with (docs / "one.txt").open("wb") as huge:
+        huge.truncate(2**40)
+    assert [one.answers_still for one in rag.plan(docs).failed] == [True]
+    failed = rag.ingest(docs).failed
+    assert {one.source: one.answers_still for one in failed} == {
+        "files/one.txt": True,
+        "files/sub/two.txt": True,
+        "files/new.txt": False,
+    }
+    assert all(("earlier version stays" in str(one)) == one.answers_still for one in failed)
+    with monkeypatch.context() as patched:
+        listing_fails(patched, docs / "sub", errno.EIO)
+        told = {one.source: one.answers_still for one in rag.ingest(docs).failed}
+    assert told["files/sub"]
+    assert len(rag.documents()) == 3
+
+
 def test_what_is_gone_while_the_folder_is_walked_goes(
     rag: Rag, docs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

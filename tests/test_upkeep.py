@@ -57,6 +57,23 @@ def test_a_dry_run_says_what_would_be_done(indexed: Path) -> None:
     (indexed / "docs" / "new.txt").unlink()
 
 
+def test_a_dry_run_is_refused_where_the_run_would_be(indexed: Path) -> None:
+    other = ("ingest", "docs", "--set", "chunking.size=500")
+    for more in ((), ("--dry-run",)):
+        refused = crossrag(*other, *more, folder=indexed)
+        assert (refused.returncode, refused.stdout) == (7, "")
+        assert "built with other settings" in refused.stderr
+    write(indexed / "elsewhere", kelp="Kelp is no plant.")
+    rebuilt = crossrag("ingest", "elsewhere", *other[2:], "--rebuild", "--dry-run", folder=indexed)
+    assert rebuilt.stdout.splitlines()[:3] == [
+        "new      elsewhere/kelp.txt",
+        "deleted  docs/backup.txt",
+        "deleted  docs/whales.txt",
+    ]
+    both = crossrag("ingest", "docs", "--dry-run", "--watch", folder=indexed)
+    assert (both.returncode, "do not go together" in both.stderr) == (2, True)
+
+
 def test_verify_tells_by_its_exit_code_and_repair_mends(indexed: Path) -> None:
     whole = crossrag("verify", "--vectors", folder=indexed)
     assert whole.returncode == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,19 +14,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 
 from crossrag import Rag, StoreLockedError, UsageError, watching
 from crossrag.cli import ingestion
 from crossrag.planning import Selection
+from crossrag.types import IngestReport
 
 from .test_cli import crossrag
 from .test_sync import write
-
-if TYPE_CHECKING:
-    from crossrag.types import IngestReport
 
 pytest.importorskip("watchfiles", reason="needs the extra crossrag[watch]")
 
@@ -168,6 +167,23 @@ def test_what_changed_while_the_index_was_in_use_is_indexed_when_it_is_free(in_o
             while "is tried again" not in process.stderr.readline():
                 assert time.monotonic() < until
         assert added(process) == 1
+
+
+def test_each_report_says_when_and_how_many_files_changed(capsys: pytest.CaptureFixture[str]) -> None:
+    tries: Iterator[StoreLockedError | IngestReport] = iter(
+        [StoreLockedError("Process 7 has it open", hint="Wait"), IngestReport(added=3)]
+    )
+
+    def ingest(*_: Any, **__: Any) -> IngestReport:
+        done = next(tries)
+        if isinstance(done, StoreLockedError):
+            raise done
+        return done
+
+    rag = cast("Rag", SimpleNamespace(ingest=ingest, close=lambda: None))
+    ingestion.watch(rag, [], Selection(), iter([0, 1, 2]), engine=None, as_json=True)
+    *_, told = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d  3 files changed", told)
 
 
 def test_a_run_that_fails_is_tried_again_less_and_less_often(

@@ -44,9 +44,8 @@ class Found:
     skipped: tuple[Failure, ...]
     notices: tuple[str, ...] = ()
     """What could not be used of `metadata.jsonl` and `.gitignore`, and why."""
-    failed: tuple[Failure, ...] = ()
-    unseen: frozenset[str] = frozenset()
-    """Identities of files and folders that may be there, and hold nobody knows what."""
+    failed: Mapping[str, Failure] = field(default_factory=dict)
+    """By identity: files and folders that may be there, and hold nobody knows what."""
 
 
 def collect(
@@ -99,8 +98,7 @@ def collect(
         files=tuple(chosen.values()),
         skipped=tuple(skipped.values()),
         notices=tuple(dict.fromkeys(notices)),
-        failed=tuple(failed.values()),
-        unseen=frozenset(failed),
+        failed=failed,
     )
 
 
@@ -126,6 +124,11 @@ def locate(document_id: str) -> Path:
     if path.exists():
         return path
     return Path(_WRITTEN_OUT.sub(lambda code: chr(int(code[1], 16)), document_id))
+
+
+def is_there(document_id: str) -> bool:
+    """Whether a document's file can be seen now."""
+    return os.path.exists(locate(document_id))  # noqa: PTH110 - Path.exists raises where it cannot be looked at
 
 
 def is_below(document_id: str, places: Collection[str]) -> bool:

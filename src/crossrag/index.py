@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from . import assembly, files, indexing, opening, places, planning
-from .errors import FingerprintError, IndexMissingError, UsageError
+from .errors import FingerprintError, IndexMissingError, StoreLockedError, UsageError
 from .planning import Plan, Selection
 from .steady import Gate, SteadySearch
 
@@ -140,12 +141,16 @@ class Index:
         roots: Sequence[Path],
         selection: Selection = _EVERYTHING,
         *,
+        rebuild: bool = False,
         progress: Callable[[Progress], None] = _silent,
     ) -> Plan:
-        """What `ingest` would do; writes nothing, and needs no index."""
-        roots = _existing(roots)
+        """What `ingest` would do; changes nothing, and needs no index; see `Rag.plan`."""
+        named, roots = roots, _existing(roots)
         found = self._collected(roots, selection)
-        known = self.manifest.entries() if self._pair.manifest_file.is_file() else {}
+        held = self.manifest.entries() if self._pair.manifest_file.is_file() else {}
+        if held and not rebuild:
+            self._check_made_alike()
+        known = {} if rebuild else held
         wanted = {file.document_id for file in found.files}
         prunable = known if selection.prune else ()
         within = frozenset(map(files.identify, roots))
@@ -155,7 +160,7 @@ class Index:
             gone=[
                 one
                 for one in prunable
-                if one not in wanted and files.is_below(one, within) and not files.is_below(one, found.unseen)
+                if one not in wanted and files.is_below(one, within) and not files.is_below(one, found.failed)
             ],
             recipe=self.recipe,
             checksum=selection.checksum,
@@ -164,7 +169,22 @@ class Index:
                 indexing.Progress(stage="comparing", done=done, total=total, source=source)
             ),
         )
-        return plan.with_found(found)
+        if selection.named and not found.files:
+            left = len(plan.still_there)
+            self._refuse_choice(selection, named, held=left, new=not (known or found.skipped or found.failed))
+        plan = plan.with_found(found, known)
+        if not rebuild:
+            return plan
+        return replace(plan, gone=tuple(entry for one, entry in held.items() if one not in wanted))
+
+    def _check_made_alike(self) -> None:
+        """Open the index, which compares; where another process has it, a plan does without.
+
+        Raises:
+            FingerprintError: It was built with other settings.
+        """
+        with suppress(StoreLockedError, IndexMissingError):
+            self._pair.store(create=False)
 
     def ingest(
         self,
@@ -179,8 +199,11 @@ class Index:
         """Make the index equal to the files under `roots`; see `Rag.ingest`."""
         with self._turn():
             if rebuild:
-                roots = _existing(roots)
-                _refuse_nothing(self._collected(roots, selection), roots)
+                named, roots = roots, _existing(roots)
+                found = self._collected(roots, selection)
+                if selection.named and not found.files:
+                    self._refuse_choice(selection, named, held=0, new=True)
+                _refuse_nothing(found, named)
                 self._drop()
             plan = self.plan(roots, selection, progress=progress)
             if plan == Plan() and not self.manifest.entries():
@@ -295,6 +318,12 @@ class Index:
     def recipe(self) -> str:
         """Whatever a document's chunks depend on beside its file."""
         return assembly.recipe(self.settings).fingerprint
+
+    def _refuse_choice(self, selection: Selection, roots: Sequence[Path], *, held: int, new: bool) -> None:
+        """See `planning.refuse_choice`; `new` is whether nothing is in the index yet, or will be any more."""
+        everything = replace(selection, globs=(), exclude=())
+        others = len(self._collected(_existing(roots), everything).files) if new and not held else 0
+        planning.refuse_choice(selection, roots, held=held, others=others)
 
     def _collected(self, roots: Sequence[Path], selection: Selection) -> files.Found:
         """Files below the roots; no index is made of an index.

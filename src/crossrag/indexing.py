@@ -186,9 +186,7 @@ class Indexer:
     def _stop_at_failures(tally: _Tally, *, fail_fast: bool) -> None:
         if fail_fast and tally.failed:
             first = tally.failed[0]
-            raise LoadError(
-                f"{first.source}: {first.reason}", hint="Mend or exclude the file, or leave out --fail-fast"
-            )
+            raise LoadError(str(first), hint="Mend or exclude the file, or leave out --fail-fast")
 
     def _make(
         self,
@@ -225,7 +223,9 @@ class Indexer:
         change, source = one.change, one.change.file.source
         tally.notices += one.notices
         if one.failure:
-            tally.failed.append(Failure(source=source, reason=one.failure))
+            is_renamed = change.kind == "renamed" and change.twin is not None
+            stays = not change.damaged and (change.previous is not None or is_renamed)
+            tally.failed.append(Failure(source=source, reason=one.failure, answers_still=stays))
             if change.kind == "renamed" and change.twin is not None:
                 tally.settled.add(change.twin.id)  # found under its old name until the new one can be read
         elif one.unchanged:

@@ -161,10 +161,17 @@ class Rag:
         self,
         *paths: str | Path,
         selection: Selection | None = None,
+        rebuild: bool = False,
         progress: Callable[[Progress], None] = lambda _: None,
     ) -> Plan:
-        """What `ingest` would do with the same arguments. Writes nothing and needs no index."""
-        return self.index.plan([Path(path) for path in paths], selection or Selection(), progress=progress)
+        """What `ingest` would do with the same arguments. Writes no document and needs no index.
+
+        Raises:
+            FingerprintError: The index was built with other settings. Not told where another process has it.
+            LoadError, UsageError: As of `ingest`.
+        """
+        chosen = selection or Selection()
+        return self.index.plan([Path(path) for path in paths], chosen, rebuild=rebuild, progress=progress)
 
     def documents(self) -> list[Entry]:
         """What is indexed, in order of source."""

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from . import files, loading
+from .errors import UsageError
 from .types import Failure
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .files import File, Look
     from .manifest import Entry
 
 Kind = Literal["new", "changed", "renamed"]
+_NAMED = 3
+"""Documents that a notice names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +41,12 @@ class Selection:
     """Whether documents go whose files below the roots are not there or not chosen."""
     checksum: bool = False
     """Read every file, also those that look as they did when they were last read."""
+
+    @property
+    def named(self) -> str:
+        """The patterns as they are written in a command; empty where there are none."""
+        pairs = (*(("--glob", one) for one in self.globs), *(("--exclude", one) for one in self.exclude))
+        return " ".join(f"{option} {pattern!r}" for option, pattern in pairs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,16 +80,28 @@ class Plan:
     failed: tuple[Failure, ...] = ()
     notices: tuple[str, ...] = ()
 
-    def with_found(self, found: files.Found) -> Plan:
-        """The same, with the files that are left out, and what else is to be said."""
-        failed = (*found.failed, *self.failed)
-        return replace(self, skipped=found.skipped, failed=failed, notices=found.notices)
+    def with_found(self, found: files.Found, known: Collection[str]) -> Plan:
+        """The same, with the files that are left out, and what else is to be said; `known` is indexed."""
+        failed = (
+            *(
+                replace(failure, answers_still=any(files.is_below(one, (place,)) for one in known))
+                for place, failure in found.failed.items()
+            ),
+            *self.failed,
+        )
+        notices = (*found.notices, *_told_of(self.still_there))
+        return replace(self, skipped=found.skipped, failed=failed, notices=notices)
 
     @property
     def deleted(self) -> tuple[Entry, ...]:
         """What is gone and was not renamed."""
         kept = {change.twin.id for change in self.changes if change.kind == "renamed" and change.twin}
         return tuple(entry for entry in self.gone if entry.id not in kept)
+
+    @property
+    def still_there(self) -> tuple[Entry, ...]:
+        """What is deleted though its file is there, since that is not chosen."""
+        return tuple(entry for entry in self.deleted if files.is_there(entry.id))
 
 
 def compare(
@@ -115,11 +138,13 @@ def compare(
             look = files.look(file.path)
             fresh = checksum or entry is None or entry.stamp != look.stamp
             if fresh and largest is not None and look.size > largest:
-                failed.append(_too_large(file, look, largest))
+                too_large = _too_large(file, look, largest)
+                failed.append(replace(too_large, answers_still=entry is not None))
                 continue
             content_hash = files.digest(file.path) if fresh or entry is None else entry.content_hash
         except OSError as error:
-            failed.append(Failure(source=file.source, reason=f"cannot be read: {error.strerror}"))
+            reason = f"cannot be read: {error.strerror}"
+            failed.append(Failure(source=file.source, reason=reason, answers_still=entry is not None))
             continue
         if entry is not None and entry.generation == generation(file, content_hash, recipe):
             unchanged += 1
@@ -143,6 +168,42 @@ def generation(file: File, content_hash: str, recipe: str) -> str:
     # Surrogates can come from a file's name; lengths keep one part from passing for another.
     text = "".join(f"{len(part)}:{part}" for part in parts)
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
+
+
+def _told_of(left: Sequence[Entry]) -> Iterator[str]:
+    """Only `deleted` in a table does not tell a slip in a pattern from files that are gone."""
+    if left:
+        names = ", ".join(entry.source for entry in left[:_NAMED]) + (", …" if len(left) > _NAMED else "")
+        yield (
+            f"of the deleted documents, {len(left)} still have their files, which --glob, --exclude or"
+            f" .gitignore do not choose: {names}. --no-prune keeps such documents"
+        )
+
+
+def refuse_choice(selection: Selection, roots: Iterable[Path], *, held: int, others: int) -> None:
+    """Where patterns leave no file at all, they are a slip: an index is not emptied by one.
+
+    Args:
+        selection: The patterns are in it.
+        roots: As they were named.
+        held: Documents that would be deleted though their files are there.
+        others: Files that there would be without the patterns.
+
+    Raises:
+        UsageError: There are any of these.
+    """
+    below = ", ".join(map(str, roots))
+    if held:
+        raise UsageError(
+            f"{selection.named} leaves no file of {below} that can be read, and would delete all {held}"
+            " documents that the index holds of it",
+            hint="Check the pattern; --no-prune deletes nothing, and `crossrag delete` what you name",
+        )
+    if others:
+        raise UsageError(
+            f"{selection.named} leaves none of the {others} files of {below}",
+            hint="Check the pattern, which is compared with the path below the folder",
+        )
 
 
 class _Twins:

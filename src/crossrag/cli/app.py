@@ -16,6 +16,8 @@ from .options import (
     ConfigOption,
     DeadlineOption,
     EngineOption,
+    ExcludeOption,
+    GlobOption,
     IndexOption,
     JsonOption,
     SetOption,
@@ -73,12 +75,8 @@ def ingest(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
-    globs: Annotated[
-        list[str] | None, typer.Option("--glob", metavar="PATTERN", help="Only files like this: '*.md'.")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", metavar="PATTERN", help="No files or folders like this.")
-    ] = None,
+    globs: GlobOption = None,
+    exclude: ExcludeOption = None,
     gitignore: Annotated[
         bool, typer.Option("--gitignore/--no-gitignore", help="Leave out what .gitignore files do.")
     ] = True,
@@ -110,9 +108,12 @@ def ingest(
         prune=prune,
         checksum=checksum,
     )
+    if dry_run and watch:
+        raise UsageError("--dry-run and --watch do not go together", hint="Leave out one of them")
     with opened(index, config, settings) as rag:
         if dry_run:
-            ingestion.show_plan(rag.plan(*paths, selection=selection), as_json=as_json)
+            plan = rag.plan(*paths, selection=selection, rebuild=rebuild)
+            ingestion.show_plan(plan, as_json=as_json)
             return
         prepares = ingestion.chosen(rag.settings, engine)
         signals = ingestion.listening(rag, paths) if watch else None

@@ -89,7 +89,7 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     print(f"{len(rows)} to do, {plan.unchanged} unchanged; nothing was written")
     for name, failures in (("skipped", plan.skipped), ("failed", plan.failed)):
         for failure in failures:
-            show.talk(f"{name}: {failure.source}: {failure.reason}")
+            show.talk(f"{name}: {failure}")
     for notice in plan.notices:
         show.talk(f"note: {notice}")
 
@@ -121,7 +121,9 @@ def watch(
     rag.close()
     show.talk("Watching for changes; Ctrl-C ends it.")
     waiting = _Waiting()
+    pending = 0
     for changed in signals:
+        pending += changed
         if not (changed or waiting.is_over):
             continue
         try:
@@ -136,7 +138,9 @@ def watch(
         finally:
             rag.close()
         waiting = _Waiting()
+        count, pending = pending, 0
         if report.added or report.updated or report.renamed or report.deleted or report.failed:
+            show.talk(f"{time.strftime('%H:%M:%S')}  {count} {'file' if count == 1 else 'files'} changed")
             show.report(report, as_json=as_json)
 
 

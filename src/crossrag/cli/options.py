@@ -33,7 +33,23 @@ DeadlineOption = Annotated[
     float | None, typer.Option("--deadline", metavar="SECONDS", min=0.001, help="Time for the whole.")
 ]
 EngineOption = Annotated[
-    str, typer.Option("--engine", help="local, or ray: the same work on a Ray cluster (section [ray]).")
+    str, typer.Option("--engine", help="local, or ray: the same work on a Ray cluster (section \\[ray]).")
+]
+GlobOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--glob",
+        metavar="PATTERN",
+        help="Only files like this: '*.md'. Documents of other files go from the index, but with --no-prune.",
+    ),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="PATTERN",
+        help="No files or folders like this. Documents of them go from the index, but with --no-prune.",
+    ),
 ]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="A setting for this call.")

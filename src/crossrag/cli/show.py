@@ -135,7 +135,7 @@ def report(done: IngestReport, *, as_json: bool) -> None:
     print(f"{'chunks':<10}{done.chunks:>7}   written in {done.seconds:.1f} s")
     for name, failures in (("skipped", done.skipped), ("failed", done.failed)):
         for failure in failures:
-            talk(f"{name}: {failure.source}: {failure.reason}")
+            talk(f"{name}: {failure}")
     for notice in done.notices:
         talk(f"note: {notice}")
 

@@ -40,7 +40,8 @@ class Patterns:
             UsageError: One of them is none.
         """
         for pattern in patterns:
-            if reason := _reason_against(pattern):
+            # Git takes an empty line or a comment for no pattern at all; from a user it is a slip, and dear.
+            if reason := _reason_against(pattern) or ("" if _chooses(pattern) else "fits no file whatever"):
                 raise UsageError(
                     f"{pattern!r} {reason}", hint="Write it as in a .gitignore: *.md, docs/**, !a.txt"
                 )
@@ -149,6 +150,10 @@ def _reason_against(pattern: str, *, most_stars: int | None = None) -> str:
     except (ValueError, re.error, AttributeError) as error:
         return f"is no pattern: {str(error)[:80]}"
     return ""
+
+
+def _chooses(pattern: str) -> bool:
+    return any(one.include is not None for one in _spec([pattern]).patterns)
 
 
 def _spec(patterns: Collection[str]) -> GitIgnoreSpec:

@@ -160,6 +160,13 @@ class Failure:
 
     source: str
     reason: str
+    answers_still: bool = False
+    """Whether the index holds an earlier version of it, which stays and is found."""
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        stays = "; its earlier version stays in the index, and is found" if self.answers_still else ""
+        return f"{self.source}: {self.reason}{stays}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,7 +72,7 @@ def load_and_process_documents(directory: str | Path, *, glob: str = "**/*.txt")
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder", hint="Check the path")
     found = files.collect([folder.resolve()], globs=(glob,))
-    for failure in found.failed:
+    for failure in found.failed.values():
         raise LoadError(f"{failure.source} {failure.reason}", hint="Mend it, or leave it out by the pattern")
     with assembly.loader(load_settings().settings) as loader:
         loaded = [
