@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crossrag.errors import CrossragError
+from crossrag.errors import CrossragError, UsageError
 
 from . import adopting, conformance, evaluate, ingestion, narrowing, serving, show, upkeep
 from . import doctor as checks
