@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +126,31 @@ def in_child(act: Callable[[], Any], *, kill_after: float | None = None) -> tupl
     return (os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0), (json.loads(said) if said else None)
 
 
+def around(
+    points: Mapping[type | Any, Sequence[str]],
+    act: Callable[[str], None],
+    *,
+    put: Callable[[Any, str, Any], None] = setattr,
+) -> None:
+    """Call `act` before and after each of these, with its name."""
+
+    def wrapped(owner: Any, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        label = f"{getattr(owner, '__name__', owner)}.{name}"
+
+        @functools.wraps(original)
+        def call(*arguments: Any, **named: Any) -> Any:
+            act(f"before {label}")
+            result = original(*arguments, **named)
+            act(f"after {label}")
+            return result
+
+        return call
+
+    for owner, names in points.items():
+        for name in names:
+            put(owner, name, wrapped(owner, name, getattr(owner, name)))
+
+
 def arm(point: int, points: dict[type | Any, tuple[str, ...]] = POINTS) -> list[str]:
     """Die at the n-th point from now; the names of those passed, where there are fewer."""
     passed: list[str] = []
@@ -135,21 +160,7 @@ def arm(point: int, points: dict[type | Any, tuple[str, ...]] = POINTS) -> list[
         if len(passed) == point:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def wrapped(owner: Any, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-        label = f"{getattr(owner, '__name__', owner)}.{name}"
-
-        @functools.wraps(original)
-        def call(*arguments: Any, **named: Any) -> Any:
-            pass_by(f"before {label}")
-            result = original(*arguments, **named)
-            pass_by(f"after {label}")
-            return result
-
-        return call
-
-    for owner, names in points.items():
-        for name in names:
-            setattr(owner, name, wrapped(owner, name, getattr(owner, name)))
+    around(points, pass_by)
     return passed
 
 

@@ -20,15 +20,15 @@ from crossrag.steady import Elsewhere
 from crossrag.stores.adopted import AdoptedStore
 from crossrag.stores.qdrant import QdrantStore
 
-from .crashing import opened
+from .crashing import around, opened
 from .fake_qdrant import FakeQdrant, fake_qdrant
 from .test_sync import lines, write
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect")
-STEPS: list[tuple[type, str]] = [
-    *((QdrantStore, name) for name in ("tell", "upsert", "delete_document")),
-    *((Manifest, name) for name in ("begin", "flip", "forget")),
-]
+STEPS: dict[type, tuple[str, ...]] = {
+    QdrantStore: ("tell", "upsert", "delete_document"),
+    Manifest: ("begin", "flip", "forget"),
+}
 
 
 @pytest.fixture
@@ -58,22 +58,6 @@ class Cut(BaseException):
     """As a kill: nobody catches it."""
 
 
-def at_every_step(monkeypatch: pytest.MonkeyPatch, act: Callable[[str], None]) -> None:
-    """Call `act` before and after each step of whoever writes."""
-
-    def hooked(method: Callable[..., Any], name: str) -> Callable[..., Any]:
-        def step(*args: Any, **kwargs: Any) -> Any:
-            act(f"before {name}")
-            result = method(*args, **kwargs)
-            act(f"after {name}")
-            return result
-
-        return step
-
-    for owner, name in STEPS:
-        monkeypatch.setattr(owner, name, hooked(getattr(owner, name), name))
-
-
 def whole(found: dict[str, set[str]], states: list[dict[str, set[str]]]) -> None:
     for name in {name for state in states for name in state}:
         allowed = [state.get(name) for state in states]
@@ -93,7 +77,7 @@ def test_between_any_two_steps_of_an_ingestion_elsewhere_sees_whole_documents(
         def look(_: str) -> None:
             told.append(seen(reader))
 
-        at_every_step(patch, look)
+        around(STEPS, look, put=patch.setattr)
         owner.ingest(docs)
         states: list[dict[str, set[str]]] = [{}, seen(owner)]
         write(docs, one=lines("one", 2, 4))
@@ -113,7 +97,9 @@ def test_between_any_two_steps_of_an_ingestion_elsewhere_sees_whole_documents(
     assert set(order) == {0, 1, 2}
 
 
-@pytest.mark.parametrize("kind", ["tell", "upsert", "delete_document", "begin", "flip", "forget"])
+@pytest.mark.parametrize(
+    "kind", [f"{owner.__name__}.{name}" for owner, names in STEPS.items() for name in names]
+)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_run_cut_short_shows_elsewhere_whole_documents_and_is_made_good(
     server: FakeQdrant, docs: Path, tmp_path: Path, kind: str, when: str
@@ -135,7 +121,7 @@ def test_a_run_cut_short_shows_elsewhere_whole_documents_and_is_made_good(
                         raise Cut
 
             with pytest.MonkeyPatch.context() as patch:
-                at_every_step(patch, cut)
+                around(STEPS, cut, put=patch.setattr)
                 try:
                     owner.ingest(docs)
                 except Cut:
@@ -223,7 +209,7 @@ def test_a_tenant_elsewhere_and_an_import(server: FakeQdrant, docs: Path, tmp_pa
         elsewhere = opened(tmp_path / "elsewhere", url=server.url)
         elsewhere.index = TenantIndex(reader.index, "blue")
         told: list[dict[str, set[str]]] = []
-        at_every_step(patch, lambda _: told.append(seen(reader) | seen(elsewhere)))
+        around(STEPS, lambda _: told.append(seen(reader) | seen(elsewhere)), put=patch.setattr)
         archive.load(owner.index, tmp_path / "moved.crossrag")
         complete = seen(owner)
         assert told[-1] == seen(reader) == complete

@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
+TOKENIZED = 32_768
+"""Characters that rerankers tokenize between two looks at the clock: some 20 ms."""
+
 
 def in_blocks(texts: Sequence[str], characters: int) -> Iterator[Sequence[str]]:
     """Texts in their order, so many characters at a time, so that a clock can be looked at in between."""

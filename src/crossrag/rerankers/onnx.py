@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crossrag.blocks import in_blocks, is_over
+from crossrag.blocks import TOKENIZED, in_blocks, is_over
 from crossrag.calibration import Calibration
 from crossrag.errors import ModelError
 from crossrag.inference import OnnxModel, beginning, counted_by, cut_question
@@ -25,10 +25,6 @@ from crossrag.types import Relevance, Scores
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
-
-
-_BLOCK = 32_768
-"""Characters that are tokenized between two looks at the clock."""
 
 
 class OnnxReranker:
@@ -92,7 +88,7 @@ class OnnxReranker:
         count = counted_by(tokenizer)
         with self._tokenizing:
             query, tokens = cut_question(tokenizer, query, self._max_query_tokens)
-        for block in in_blocks(texts, _BLOCK):
+        for block in in_blocks(texts, TOKENIZED):
             with self._tokenizing:
                 parts = [beginning(text, self._max_tokens, count, deadline=deadline) for text in block]
                 tokenizer.enable_truncation(self._max_tokens, strategy="only_second")

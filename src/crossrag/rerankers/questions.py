@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from crossrag.blocks import in_blocks, is_over
+from crossrag.blocks import TOKENIZED, in_blocks, is_over
 from crossrag.calibration import Calibration
 from crossrag.errors import ModelError
 from crossrag.inference import beginning, counted_by, cut_question
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from crossrag.types import Scores
 
 _MOST_WINDOWS = 16
-_BLOCK = 32_768
-"""Characters that are tokenized between two looks at the clock: some 20 ms."""
 
 
 class Questions:
@@ -135,7 +133,7 @@ class Questions:
         with self._tokenizing:
             query, count = cut_question(self._folder.tokenizer, query, self._max_query_tokens)
         room = self._max_tokens - min(count, self._max_query_tokens) - 3
-        for block in in_blocks(texts, _BLOCK):
+        for block in in_blocks(texts, TOKENIZED):
             encodings = self._encoded(query, block, room, deadline)
             # What took too long to prepare may also be only the beginning of what was to be read.
             if is_over(deadline):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from crossrag.blocks import in_blocks, is_over
+from crossrag.blocks import TOKENIZED, in_blocks, is_over
 from crossrag.calibration import Calibration
 from crossrag.errors import ModelError
 from crossrag.inference import beginning
@@ -19,9 +19,6 @@ from crossrag.types import Relevance, Scores
 
 _FINGERPRINTED = frozenset({".safetensors", ".bin", ".json", ".txt", ".model"})
 """Endings of weights, however they are cut, of settings, and of words of tokenizers."""
-
-_BLOCK = 32_768
-"""Characters that are tokenized between two looks at the clock."""
 
 
 class SentenceTransformersReranker:
@@ -143,7 +140,7 @@ class SentenceTransformersReranker:
         """What can be read of each text, and how many tokens a pair has; of fewer texts if time is up."""
         parts: list[str] = []
         lengths: list[int] = []
-        for block in in_blocks(texts, _BLOCK):
+        for block in in_blocks(texts, TOKENIZED):
             cut = [beginning(text, limit, self._count, deadline=deadline) for text in block]
             said = self._encoder.tokenizer([query] * len(cut), cut, truncation=False, verbose=False)
             if is_over(deadline):

@@ -76,18 +76,18 @@ def choose_share(
         weights: Of cosine and BM25 in these readings.
         least: nDCG@10 on `general` that must be kept; where no share does, nothing is changed.
     """
-
-    def at(readings: Sequence[Reading], share: float) -> float:
-        return _mean(remixed(readings, weights, (share * weights[0], share * weights[1])))
-
-    allowed = [share for share in SHARES if not general or at(general, share) >= least]
+    allowed = [share for share in SHARES if not general or _with_share(general, weights, share) >= least]
     # The first of equals, so that nothing is changed without a reason.
-    return max(allowed, key=lambda share: at(own, share), default=1.0)
+    return max(allowed, key=lambda share: _with_share(own, weights, share), default=1.0)
 
 
 def best_share(own: Sequence[Reading], weights: tuple[float, float]) -> float:
     """nDCG@10 with the share that is best for these questions."""
-    return max(_mean(remixed(own, weights, (share * weights[0], share * weights[1]))) for share in SHARES)
+    return max(_with_share(own, weights, share) for share in SHARES)
+
+
+def _with_share(readings: Sequence[Reading], weights: tuple[float, float], share: float) -> float:
+    return _mean(remixed(readings, weights, (share * weights[0], share * weights[1])))
 
 
 def _mean(readings: Sequence[Reading]) -> float:
